@@ -1,0 +1,1 @@
+"""Captioners, summarizers, concept images and encoders; heavy libraries are imported when one is used."""

@@ -1,0 +1,1 @@
+"""Audit land-cover networks: what every neuron looks for, where it fires, and what is spurious."""
