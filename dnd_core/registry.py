@@ -1,0 +1,99 @@
+"""Backends by short name or ``class_path``: from a config's words to an object."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dnd_core.errors import ConfigError
+from dnd_core.store import fingerprint
+
+__all__ = ["SHORT_NAMES", "backend_fingerprint", "build", "import_class"]
+
+SHORT_NAMES: dict[str, str] = {
+    "measured": "dnd_core.backends.measured.MeasuredCaptioner",
+    "keyphrases": "dnd_core.backends.keyphrases.Keyphrases",
+    "pool": "dnd_core.backends.pool.PoolImages",
+    "sentences": "dnd_core.backends.sentences.SentenceEncoder",
+    "caption-space": "dnd_core.backends.sentences.CaptionSpace",
+}
+
+
+def import_class(path: str) -> Any:
+    """The class or function that a dotted path names.
+
+    Raises:
+        ConfigError: the module or the name in it does not exist.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        near = get_close_matches(path, SHORT_NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known short names are {', '.join(SHORT_NAMES)}"
+        raise ConfigError(f"{path!r} is neither a short name nor a class path: {hint}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"class_path {path}: module {module_name} cannot be imported ({error})") from error
+    found = getattr(module, name, None)
+    if found is None:
+        near = get_close_matches(name, dir(module), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"class_path {path}: {module_name} has no {name}{hint}")
+    return found
+
+
+def build(spec: Any, **defaults: Any) -> Any:
+    """An object from ``"short-name"``, ``"a.class.path"`` or ``{"class_path": ..., "init_args": {...}}``.
+
+    Anything else is taken to be the object itself. ``defaults`` (a probe's pool, an encoder ...) are passed where the class
+    has a parameter of that name which the spec does not set.
+
+    Raises:
+        ConfigError: the class is unknown or does not take the arguments given.
+    """
+    if isinstance(spec, str):
+        spec = {"class_path": spec}
+    if not isinstance(spec, Mapping):
+        return spec
+    if set(spec) - {"class_path", "init_args"} or "class_path" not in spec:
+        raise ConfigError(f"a backend is given by class_path and init_args, got {sorted(map(str, spec))}")
+    path = SHORT_NAMES.get(spec["class_path"], spec["class_path"])
+    cls = import_class(path)
+    arguments = dict(spec.get("init_args") or {})
+    parameters = inspect.signature(cls).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = [] if open_ended else [name for name in arguments if name not in parameters]
+    if unknown:
+        near = get_close_matches(unknown[0], parameters, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(parameters)}"
+        raise ConfigError(f"{path} takes no argument {unknown[0]!r}: {hint}")
+    for name, value in defaults.items():
+        if name in parameters and name not in arguments:
+            arguments[name] = value
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in arguments
+    ]
+    if missing:
+        raise ConfigError(f"{path} needs init_args {', '.join(missing)}")
+    return cls(**arguments)
+
+
+def backend_fingerprint(backend: Any) -> str:
+    """What decides a backend's answers: its own ``fingerprint``, else its class, its source and its plain attributes."""
+    own = getattr(backend, "fingerprint", None)
+    cls = type(backend)
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if isinstance(own, str):
+        return f"{name}:{own}"
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):
+        source = ""
+    plain = {k: v for k, v in vars(backend).items() if isinstance(v, (str, int, float, bool, tuple, list, Path))}
+    return f"{name}:{fingerprint([source, {k: str(v) for k, v in sorted(plain.items())}])}"

@@ -1,0 +1,147 @@
+"""Step 3: concept images, their activations once for all units, and the label that wins (paper section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnd_core.captioning import Journal, Progress
+from dnd_core.config import SelectionConfig
+from dnd_core.errors import BackendError, ProbeError
+from dnd_core.images import ProbeImage
+from dnd_core.protocols import ConceptImages
+from dnd_core.scoring import score_concepts
+from dnd_core.store import writing
+from dnd_core.types import Candidate, ScoredLabel
+
+__all__ = ["Gallery", "collect", "rank_candidates", "write_pngs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The images shown for every concept, each distinct image held once on disk.
+
+    Attributes:
+        keys: for each concept, the content keys of its images, best first.
+        folder: where ``KEY.npz`` holds an image's pixels and rendering.
+        channels: channel names of every image.
+    """
+
+    keys: Mapping[str, tuple[str, ...]]
+    folder: Path
+    channels: tuple[str, ...]
+
+    @property
+    def distinct(self) -> list[str]:
+        """Every image's key once, sorted: the row order of the activation matrix."""
+        return sorted({key for keys in self.keys.values() for key in keys})
+
+    def load(self, key: str) -> ProbeImage:
+        """One image."""
+        with np.load(self.folder / f"{key}.npz", allow_pickle=False) as held:
+            return ProbeImage(held["pixels"], held["rgb"], self.channels, key=key)
+
+
+def collect(
+    source: ConceptImages,
+    concepts: Sequence[str],
+    n: int,
+    folder: Path,
+    shape: tuple[int, int, int],
+    *,
+    progress: Progress | None = None,
+) -> Gallery:
+    """Have every concept shown once; what a killed run already collected is not asked for again.
+
+    Raises:
+        ProbeError: the images do not have the network's channels or size.
+        BackendError: no concept could be shown at all.
+    """
+    journal = Journal(folder / "shown.jsonl")
+    channels: tuple[str, ...] = ()
+    for number, concept in enumerate(sorted(set(concepts)), start=1):
+        if concept not in journal.entries:
+            images = source.show(concept, n)
+            for image in images:
+                if image.pixels.shape != shape:
+                    raise ProbeError(
+                        f"{type(source).__name__} shows {concept!r} as {image.pixels.shape} pixels but the probe's are {shape}: "
+                        "choose a source of concept images with the probe's channels and size"
+                    )
+                path = folder / f"{image.key}.npz"
+                if not path.exists():
+                    _save(path, image)
+            named = list(images[0].channels) if images else []
+            journal.extend([(concept, {"keys": [image.key for image in images], "channels": named})])
+        entry = journal.entries[concept]
+        if isinstance(entry, dict) and entry["channels"]:
+            channels = tuple(entry["channels"])
+        if progress is not None:
+            progress("concepts", number, len(set(concepts)))
+    keys: dict[str, tuple[str, ...]] = {}
+    for concept in sorted(set(concepts)):
+        entry = journal.entries[concept]
+        keys[concept] = tuple(entry["keys"]) if isinstance(entry, dict) else ()
+    if keys and not any(keys.values()):
+        raise BackendError(f"{type(source).__name__} has no image for any of {len(keys)} concepts: give it another pool or model")
+    return Gallery(keys, folder, channels)
+
+
+def _save(path: Path, image: ProbeImage) -> None:
+    aside = path.with_suffix(".part")
+    with writing(path):
+        with aside.open("wb") as stream:
+            np.savez(stream, pixels=image.pixels, rgb=image.rgb)
+        aside.replace(path)
+
+
+def write_pngs(gallery: Gallery, folder: Path) -> None:
+    """Write every distinct image's rendering as ``KEY.png``."""
+    from PIL import Image
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for key in gallery.distinct:
+            Image.fromarray(gallery.load(key).rgb).save(folder / f"{key[:20]}.png")
+
+
+def rank_candidates(
+    candidates: Sequence[Candidate],
+    activations: NDArray[np.float32],
+    rows: Mapping[str, NDArray[np.int64]],
+    config: SelectionConfig,
+    *,
+    image_space: NDArray[np.float32],
+    top_space: NDArray[np.float32],
+) -> list[ScoredLabel]:
+    """Score one unit's candidates with all four scores and put the winner of ``config.score`` first.
+
+    Args:
+        candidates: what was proposed.
+        activations: (M,) the unit's activation on every distinct concept image.
+        rows: for each concept, the rows of its images in ``activations``.
+        config: Q, beta and the score that chooses.
+        image_space: (M, D) the concept images in a CLIP-like space, rows of length one.
+        top_space: (K, D) the unit's own top images there.
+
+    Returns:
+        Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has no scores and comes last.
+    """
+    shown = [c for c in candidates if len(rows[c.label]) >= config.beta]
+    hidden = [ScoredLabel(c) for c in candidates if len(rows[c.label]) < config.beta]
+    if not shown:
+        return hidden
+    quota = min(config.images_per_concept, *(len(rows[c.label]) for c in shown))
+    index = np.stack([rows[c.label][:quota] for c in shown])
+    scores = score_concepts(activations[index], image_space[index], top_space, beta=min(config.beta, quota))
+    values = scores[config.score]
+    better = -values if config.score in ("image_products", "topk_squared_x_image_products") else values
+    order = np.argsort(better, kind="stable")
+    ranked = [
+        ScoredLabel(shown[i], {name: float(column[i]) for name, column in scores.items()}) for i in map(int, order)
+    ]
+    return ranked + hidden
