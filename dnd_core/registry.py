@@ -19,7 +19,7 @@ SHORT_NAMES: dict[str, str] = {
     "keyphrases": "dnd_core.backends.keyphrases.Keyphrases",
     "pool": "dnd_core.backends.pool.PoolImages",
     "sentences": "dnd_core.backends.sentences.SentenceEncoder",
-    "caption-space": "dnd_core.backends.sentences.CaptionSpace",
+    "caption-space": "dnd_core.backends.caption_space.CaptionSpace",
 }
 
 
