@@ -1,5 +1,4 @@
-"""
-Spectral bands: one canonical name each, what part of the spectrum they see, and how they become a picture.
+"""Spectral bands: one canonical name each, what part of the spectrum they see, and how they become a picture.
 
 Band names are the first thing that goes wrong between a data set and a network: EuroSAT writes ``B8A`` last,
 torchgeo's MOCO weights expect it ninth and call it ``B8a``; Landsat's ``B5`` is near infrared while Sentinel-2's
@@ -35,8 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """
-    One spectral band of one sensor.
+    """One spectral band of one sensor.
 
     Attributes:
         name: canonical name.
@@ -115,8 +113,7 @@ _LANDSAT = re.compile(r"(?:l8|lc0?8|sr|landsat[ -]?8)[_ .-]?b0*(?P<number>\d{1,2
 
 
 def canonical(name: str, sensor: str = "sentinel-2") -> str:
-    """
-    The project's name of a band.
+    """The project's name of a band.
 
     Args:
         name: ``B1``, ``B01``, ``b8a``, ``red``, ``nir``, ``swir16``, ``L8_B5``, ``SR_B5`` ...
@@ -175,8 +172,7 @@ def find_role(channels: Sequence[str], *roles: str) -> int | None:
 
 
 def reorder(have: Sequence[str], want: Sequence[str]) -> tuple[int, ...]:
-    """
-    Where each wanted band stands among those at hand.
+    """Where each wanted band stands among those at hand.
 
     Names are compared canonically, so ``B8a`` is ``B8A`` and ``red`` is ``B04``; a name that is no known band
     matches itself only.
@@ -228,8 +224,7 @@ def spyndex_indices(channels: Sequence[str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """
-    The contrast stretch of a picture, fixed for a whole scene so that its tiles stay comparable.
+    """The contrast stretch of a picture, fixed for a whole scene so that its tiles stay comparable.
 
     Attributes:
         low: value shown black, for red, green, blue.
@@ -259,8 +254,7 @@ class Stretch:
         percentiles: tuple[float, float] = (1.0, 99.0),
         gamma: float = 0.7,
     ) -> Stretch:
-        """
-        Percentile stretch of a scene.
+        """Percentile stretch of a scene.
 
         Args:
             pixels: (C, H, W) reflectance, or (N, C, H, W) tiles of one scene.
@@ -294,8 +288,7 @@ def render_rgb(
     *,
     valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """
-    The picture that captioners and people see: true colour from whatever bands there are.
+    """The picture that captioners and people see: true colour from whatever bands there are.
 
     Args:
         pixels: (..., C, H, W) reflectance, or RGB in [0, 1].
