@@ -1,10 +1,9 @@
-"""
-The offline summarizer: contrastive keyphrases, made diverse with KeyBERT's maximal marginal relevance.
+"""The offline summarizer: contrastive keyphrases, made diverse with KeyBERT's maximal marginal relevance.
 
-A phrase is worth saying when the unit's captions hold it and other images' captions do not. Its worth is the
-information gained about "does a caption hold it?" by knowing that the caption is one of the unit's: the Kullback-Leibler
-divergence of its share among the unit's captions from its share elsewhere. One measure serves plain phrases as well as
-"A and B", "A or B", "A without B" and "no A", because each is true or false of a caption.
+A phrase is worth saying when the unit's captions hold it and other images' captions do not. Its worth is what is
+learnt about "does a caption hold it?" from hearing that the caption is one of the unit's: the Kullback-Leibler
+divergence of its share among the unit's captions from its share elsewhere. One measure serves plain phrases as well
+as "A and B", "A or B", "A without B" and "no A", because each is true or false of a caption.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,7 @@ def _worth(share: Shares, elsewhere: Shares) -> Shares:
 
 
 class Keyphrases:
-    """
-    A :class:`~dnd_core.protocols.Summarizer` that needs no language model (method section 2, contrast).
+    """A :class:`~dnd_core.protocols.Summarizer` that needs no language model (method section 2, contrast).
 
     Every candidate is a phrase found in the unit's own captions or a compound of two: "A and B" where two phrases meet
     in the unit's captions far more than elsewhere, "A or B" where neither covers them alone, "A without B" and "no A"
@@ -163,8 +162,7 @@ class Keyphrases:
             check()
 
     def propose(self, evidence: Sequence[Evidence], n: int) -> list[list[Candidate]]:
-        """
-        Up to ``n`` candidates for each evidence, best first.
+        """Up to ``n`` candidates for each evidence, best first.
 
         Captions count by rank: the first twice as much as the last. Phrases that the unit's captions hold no more
         often than the others' are never proposed, so an evidence without contrast gives an empty list.
@@ -180,10 +178,11 @@ class Keyphrases:
             return [[] for _ in evidence]
         rows = self.encoder.encode_texts(texts)
         meaning = {text: row.astype(np.float64) for text, row in zip(texts, rows, strict=True)}
-        return [
-            self._choose(statements, item, n, [np.mean([meaning[corpus.surfaces[p]] for p in s.parts], 0) for s in statements])
-            for statements, item in zip(found, evidence, strict=True)
-        ]
+        answers = []
+        for statements, item in zip(found, evidence, strict=True):
+            meanings = [np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements]
+            answers.append(self._choose(statements, item, n, meanings))
+        return answers
 
     def _statements(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
         """Everything worth saying about one evidence, most worthy first, at most a shortlist of it."""
@@ -195,12 +194,14 @@ class Keyphrases:
         weights /= weights.sum()
         rows, ids = corpus.group(captions)
         size = len(corpus.words)
-        share = np.bincount(ids, weights[rows], minlength=size)
+        share: Shares = np.bincount(ids, weights[rows], minlength=size).astype(np.float64)
         counts = np.bincount(corpus.group(others)[1], minlength=size)
         worth = _worth(share, self._elsewhere(counts, len(others)))
 
         present = np.unique(ids)
-        order = sorted(present.tolist(), key=lambda i: (-round(worth[i], 9), -len(corpus.words[i]), corpus.surfaces[i]))
+        order = sorted(
+            present.tolist(), key=lambda i: (-round(float(worth[i]), 9), -len(corpus.words[i]), corpus.surfaces[i])
+        )
         kept = self._without_fragments(order, share, worth, corpus)[:_SHORTLIST]
         common = self._missing(share, worth, corpus) if {"no", "without"} & set(self.compounds) else []
         phrases = [*kept, *(i for i in common if i not in kept)]
@@ -216,7 +217,7 @@ class Keyphrases:
         return statements[:_SHORTLIST]
 
     @staticmethod
-    def _elsewhere(counts: NDArray[np.int64], total: int) -> Shares:
+    def _elsewhere(counts: NDArray[np.integer[Any]], total: int) -> Shares:
         # Half a caption of each answer: what was never seen elsewhere is rare, not impossible.
         return np.asarray((counts + 0.5) / (total + 1.0), dtype=np.float64)
 

@@ -1,5 +1,4 @@
-"""
-Captions into phrases: noun phrases and short clauses of one to five words.
+"""Captions into phrases: noun phrases and short clauses of one to five words.
 
 Made for measured captions ("Mostly bare brown fields with straight edges, some dark green forest, thin haze over
 the left half.") as well as for generated ones ("a photo of a red circle on a white background"): a phrase never
@@ -16,178 +15,28 @@ __all__ = ["Phrase", "phrases_of", "singular"]
 Phrase = tuple[str, ...]
 
 _CLAUSE_END = re.compile(r"[,.;:!?()\[\]\"\n|]+|\s-+\s")
-_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 
 # Denial reaches to the end of its clause ("without clouds or haze").
 _DENIALS = frozenset({"no", "not", "without", "neither", "nor", "lacking"})
 
 # Words that join two phrases of one clause. The first group may stay inside a short clause of its own
 # ("haze over the left half" says more than "haze" and "left half" do); the second never may.
-_LINKS = frozenset(
-    [
-        "of",
-        "on",
-        "over",
-        "in",
-        "at",
-        "by",
-        "across",
-        "along",
-        "near",
-        "under",
-        "around",
-        "between",
-        "behind",
-        "beside",
-        "above",
-        "below",
-        "inside",
-        "against",
-    ]
-)
-_BREAKS = frozenset(
-    [
-        "and",
-        "or",
-        "but",
-        "with",
-        "plus",
-        "while",
-        "as",
-        "than",
-        "then",
-        "that",
-        "which",
-        "who",
-        "from",
-        "into",
-        "onto",
-        "to",
-        "for",
-        "via",
-        "featuring",
-        "containing",
-        "including",
-        "showing",
-        "covered",
-        "surrounded",
-        "made",
-        "taken",
-        "having",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "has",
-        "have",
-        "had",
-    ]
-)
-_EMPTY = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "it",
-        "its",
-        "their",
-        "his",
-        "her",
-        "our",
-        "your",
-        "my",
-        "there",
-        "here",
-        "some",
-        "any",
-        "many",
-        "much",
-        "few",
-        "several",
-        "various",
-        "mostly",
-        "mainly",
-        "largely",
-        "partly",
-        "partially",
-        "somewhat",
-        "slightly",
-        "very",
-        "quite",
-        "rather",
-        "really",
-        "almost",
-        "nearly",
-        "about",
-        "only",
-        "just",
-        "also",
-        "more",
-        "most",
-        "less",
-        "least",
-        "other",
-        "another",
-        "each",
-        "every",
-        "all",
-        "both",
-        "either",
-        "one",
-        "ones",
-        "such",
-        "like",
-        "other's",
-        "i",
-        "we",
-        "you",
-        "they",
-        "he",
-        "she",
-        "him",
-        "them",
-        "us",
-        "what",
-        "where",
-        "when",
-        "how",
-        "so",
-        "too",
-        "out",
-        "up",
-        "off",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "will",
-        "would",
-        "may",
-        "might",
-        "seems",
-        "appears",
-        "photo",
-        "photos",
-        "photograph",
-        "photographs",
-        "image",
-        "images",
-        "picture",
-        "pictures",
-        "pic",
-        "shot",
-        "close-up",
-        "closeup",
-    ]
-)
+_LINK_WORDS = "of on over in at by across along near under around between behind beside above below inside against"
+_BREAK_WORDS = """
+and or but with plus while as than then that which who from into onto to for via featuring containing including showing
+covered surrounded made taken having is are was were be been being has have had
+"""
+_EMPTY_WORDS = """
+a an the this these those it its their his her our your my there here some any many much few several various mostly
+mainly largely partly partially somewhat slightly very quite rather really almost nearly about only just also more most
+less least other another each every all both either one ones such like i we you they he she him them us what where when
+how so too out up off do does did can could will would may might seems appears photo photos photograph photographs
+image images picture pictures pic shot close-up closeup
+"""
+_LINKS = frozenset(_LINK_WORDS.split())
+_BREAKS = frozenset(_BREAK_WORDS.split())
+_EMPTY = frozenset(_EMPTY_WORDS.split())
 
 
 def singular(word: str) -> str:
@@ -213,8 +62,7 @@ def _spans(words: list[str], denied: bool, longest: int) -> set[tuple[str, ...]]
 
 
 def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
-    """
-    The phrases a caption holds.
+    """The phrases a caption holds.
 
     Args:
         caption: one or more sentences in any case; an empty caption holds no phrase.
@@ -225,7 +73,7 @@ def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
 
     """
     found: dict[Phrase, str] = {}
-    for clause in _CLAUSE_END.split(caption.lower()):
+    for clause in _CLAUSE_END.split(caption.lower().replace("\u2019", "'")):
         denied, run, whole = False, list[str](), list[str]()
         spans: set[tuple[str, ...]] = set()
         for word in [*_WORD.findall(clause), "and"]:
