@@ -1,5 +1,4 @@
-"""
-How each artefact of :mod:`geoaudit.perturb` is painted onto one image.
+"""How each artefact of :mod:`geoaudit.perturb` is painted onto one image.
 
 A painter takes one image (C, H, W) of reflectance, its C band names, a strength in (0, 1] and a seeded generator,
 and returns a new image. Which painters exist, and what they are called, stands in the registry of that module.
@@ -7,66 +6,30 @@ and returns a new image. Which painters exist, and what they are called, stands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dnd_core.errors import ProbeError
+from geoaudit.bands import band
 
-__all__ = ["OFFSET", "WAVELENGTHS", "wavelengths"]
+__all__ = ["OFFSET", "wavelengths"]
 
 Pixels = NDArray[np.float32]
 
+_CIRRUS = (1373.0, 1375.0)
 OFFSET = 0.1
 """The +1000 DN of Sentinel-2 processing baseline 04.00, in reflectance."""
 
-WAVELENGTHS: Mapping[str, float] = MappingProxyType(
-    {
-        "B01": 443.0,
-        "B02": 490.0,
-        "B03": 560.0,
-        "B04": 665.0,
-        "B05": 705.0,
-        "B06": 740.0,
-        "B07": 783.0,
-        "B08": 842.0,
-        "B8A": 865.0,
-        "B09": 945.0,
-        "B10": 1375.0,
-        "B11": 1610.0,
-        "B12": 2190.0,
-        "coastal": 443.0,
-        "blue": 490.0,
-        "green": 560.0,
-        "red": 665.0,
-        "rededge": 705.0,
-        "nir": 842.0,
-        "cirrus": 1375.0,
-        "swir1": 1610.0,
-        "swir2": 2190.0,
-    }
-)
-"""Central wavelength of each band name this module understands, in nanometres."""
-
 
 def wavelengths(channels: Sequence[str]) -> NDArray[np.float64]:
-    """
-    (C,) central wavelengths in nanometres, by band name (case does not matter).
+    """(C,) central wavelengths in nanometres, by any name that :func:`geoaudit.bands.band` understands.
 
     Raises:
-        ProbeError: a band name is not known.
+        ProbeError: a channel is no known band.
 
     """
-    known = {name.lower(): value for name, value in WAVELENGTHS.items()}
-    unknown = [name for name in channels if name.lower() not in known]
-    if unknown:
-        raise ProbeError(
-            f"the wavelength of channel {unknown[0]!r} is not known, so nothing physical can be painted on it; "
-            f"name channels as one of {', '.join(WAVELENGTHS)}"
-        )
-    return np.array([known[name.lower()] for name in channels])
+    return np.array([float(band(name).wavelength) for name in channels])
 
 
 def _field(size: tuple[int, int], rng: np.random.Generator, waves: int = 6) -> NDArray[np.float64]:
@@ -85,7 +48,7 @@ def haze(image: Pixels, channels: tuple[str, ...], strength: float, rng: np.rand
     # Aerosol scattering falls with wavelength (Angstrom exponent about 1.3). Water vapour hides low haze
     # from the cirrus band altogether and from the vapour band mostly.
     thickness = 0.5 * (490.0 / nm) ** 1.3
-    thickness = np.where(nm == 1375.0, 0.0, np.where(nm == 945.0, 0.3 * thickness, thickness))
+    thickness = np.where(np.isin(nm, _CIRRUS), 0.0, np.where(nm == 945.0, 0.3 * thickness, thickness))
     veil = 0.65 + 0.35 * _field(image.shape[1:], rng)
     share = strength * thickness[:, None, None] * veil[None]
     return np.asarray(image * (1 - share) + 0.45 * share, dtype=np.float32)
@@ -135,7 +98,7 @@ def gain(image: Pixels, channels: tuple[str, ...], strength: float, rng: np.rand
 def cloud(image: Pixels, channels: tuple[str, ...], strength: float, rng: np.random.Generator) -> Pixels:
     nm = wavelengths(channels)
     # Water clouds are white up to 1 um and absorb beyond; only their tops reach into the cirrus band.
-    spectrum = np.where(nm < 1000, 0.65, np.where(nm == 1375.0, 0.02, np.where(nm < 2000, 0.45, 0.32)))
+    spectrum = np.where(nm < 1000, 0.65, np.where(np.isin(nm, _CIRRUS), 0.02, np.where(nm < 2000, 0.45, 0.32)))
     height, width = image.shape[1:]
     lumps = _field((height, width), rng, waves=12)
     opacity = np.clip((lumps - np.quantile(lumps, 1 - 0.6 * strength)) / 0.12, 0, 1)

@@ -1,5 +1,4 @@
-"""
-Artefacts painted onto tiles: one place for checks, planted shortcuts, captions' tests and the bench.
+"""Artefacts painted onto tiles: one place for checks, planted shortcuts, captions' tests and the bench.
 
 Every painter takes reflectance (or an RGB photograph in [0, 1]) and gives a new array; nothing is changed in
 place. A strength of 0 is the identity, 1 the strongest that is still seen in practice. What is random about an
@@ -30,8 +29,7 @@ Painter = Callable[[Pixels, tuple[str, ...], float, np.random.Generator], Pixels
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """
-    One artefact that can be painted.
+    """One artefact that can be painted.
 
     Attributes:
         name: key in :data:`PERTURBATIONS`.
@@ -61,8 +59,7 @@ def image_seeds(pixels: Pixels, seed: int) -> list[int]:
 def paint(
     name: str, pixels: Pixels, channels: Sequence[str], strength: float, seeds: int | Sequence[int] = 0
 ) -> Pixels:
-    """
-    The same images with an artefact on them.
+    """The same images with an artefact on them.
 
     Args:
         name: a key of :data:`PERTURBATIONS`.
