@@ -12,7 +12,15 @@ from dnd_core.errors import NetworkError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Architecture", "binary_to_two_logits", "build", "from_hyper_parameters", "infer_shape", "load_weights"]
+__all__ = [
+    "Architecture",
+    "binary_to_two_logits",
+    "build",
+    "classifier_name",
+    "from_hyper_parameters",
+    "infer_shape",
+    "load_weights",
+]
 
 _SMP = {
     "unet": "Unet",
@@ -208,6 +216,11 @@ def _ends(model: nn.Module) -> tuple[str, str]:
     convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     answers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return convolutions[0], answers[-1]
+
+
+def classifier_name(architecture: Architecture) -> str:
+    """Name of the layer that answers the classes."""
+    return _ends(build(architecture))[1]
 
 
 def infer_shape(architecture: Architecture, state: Mapping[str, Tensor], where: str) -> Architecture:

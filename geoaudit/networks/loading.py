@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dnd_core.errors import NetworkError
 from dnd_core.networks import Network, weights_fingerprint
@@ -21,74 +20,25 @@ from geoaudit.networks.architectures import (
 )
 from geoaudit.networks.checkpoints import file_sha256, is_torchscript, read_checkpoint
 from geoaudit.networks.preprocess import Preprocess
+from geoaudit.networks.pretrained import PREFIX, pretrained_spec, pretrained_state
+from geoaudit.networks.spec import InputSpec, spec_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from geoaudit.cards import ModelCard
 
-__all__ = ["InputSpec", "load_network", "with_channels"]
+__all__ = ["load_network", "with_channels"]
 
 log = logging.getLogger(__name__)
-
-Task = Literal["scene-classification", "semantic-segmentation"]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a checkpoint does not say of itself: what its network eats and what its answers are called.
-
-    Attributes:
-        bands: names of the bands it takes, in its order.
-        mean, std: of the training data on reflectance, one a band: it was trained on ``(reflectance - mean) / std``.
-            A network trained on raw Sentinel-2 DN has mean 0 and std 1e-4.
-        input_size: (height, width) it is fed.
-        chip_size: (height, width) of the pixels given, before they are resized to ``input_size``; None means the same.
-        class_names: of its outputs, in order.
-        task: a class for the image, or for every pixel; None takes the checkpoint's word.
-        name: shown to people.
-        model: the architecture, ``timm:resnet18``; needed for plain weights.
-        sha256: of the checkpoint file; empty leaves it unchecked.
-
-    Raises:
-        NetworkError: no bands, bands named twice, or a size below one pixel.
-
-    """
-
-    bands: tuple[str, ...]
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    input_size: tuple[int, int] = (64, 64)
-    chip_size: tuple[int, int] | None = None
-    class_names: tuple[str, ...] = ()
-    task: Task | None = None
-    name: str = ""
-    model: str = ""
-    sha256: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.bands or len(set(self.bands)) != len(self.bands):
-            raise NetworkError(f"name each band of the network once, got {list(self.bands)}")
-        if min(self.input_size) < 1 or min(self.chip_size or self.input_size) < 1:
-            raise NetworkError(f"sizes must be at least 1 x 1 pixel, got {self.input_size} and {self.chip_size}")
-
-    def preprocess(self, channels: Sequence[str] | None = None) -> Preprocess:
-        """The preprocessing of pixels whose channels are ``channels`` (default: the network's own bands)."""
-        count = len(self.bands)
-        return Preprocess(
-            channels=tuple(channels or self.bands),
-            bands=self.bands,
-            mean=self.mean or (0.0,) * count,
-            std=self.std or (1.0,) * count,
-            size=self.input_size,
-        )
 
 
 def load_network(
     checkpoint: str | Path,
-    card: ModelCard | InputSpec | str | Path,
+    card: ModelCard | InputSpec | str | Path | None = None,
     *,
     model: str | None = None,
+    head: str | Path | None = None,
     channels: Sequence[str] | None = None,
     chip_size: int | tuple[int, int] | None = None,
 ) -> Network:
@@ -100,6 +50,8 @@ def load_network(
       is read from it;
     - plain weights (``.safetensors`` or a state dict) of a timm, torchvision or smp model that ``model`` or the card
       names;
+    - a backbone of torchgeo (``model="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"``) beside the ``head`` trained on
+      it; ``torchgeo:...`` in place of the checkpoint takes the weights from torch's hub cache, or fetches them;
     - a TorchScript archive: it runs, but only its outputs can be looked at (layer ``output``).
 
     A network with one binary logit answers two (0 and the logit), so that class 1 is "yes". Layers keep the names
@@ -107,38 +59,67 @@ def load_network(
 
     Args:
         checkpoint: the model file.
-        card: its model card, or the path of one, or an :class:`InputSpec` where there is no card.
+        card: its model card, or the path of one, or an :class:`InputSpec`; torchgeo's backbones can do without.
         model: architecture of plain weights, ``timm:resnet18``, ``torchvision:resnet18``, ``smp:unet:resnet18``.
+        head: file of the linear head of a torchgeo backbone, where the checkpoint has none.
         channels: names of the channels of the pixels that will be given, if they stand in another order than the
             card's bands or are more of them.
         chip_size: (height, width) of the pixels that will be given; default the card's.
 
     Raises:
         NetworkError: the file cannot be read, wants to run code, or contradicts its card; the message says which.
-
     """
+    hub = str(checkpoint).startswith(PREFIX)
+    name = str(checkpoint) if hub else model or ""
+    if card is None and not name.startswith(PREFIX):
+        raise NetworkError(f"{checkpoint}: give the card of the network, since its file names no bands and no classes")
+    spec = pretrained_spec(name) if card is None else spec_of(card)
     path = Path(checkpoint)
-    spec = _spec(card)
-    if not path.is_file():
-        raise NetworkError(f"{path}: no such file; give the path of a checkpoint")
-    if spec.sha256 and file_sha256(path) != spec.sha256.lower():
-        raise NetworkError(
-            f"{path}: is not the file its card describes (its sha256 differs); fetch it again or fix the card"
-        )
-    module, architecture = _module(path, model or spec.model, bool(model))
-    name = spec.name or path.stem
-    if architecture is None:
-        name = f"{name} (TorchScript: only its outputs are units)"
-        log.warning("%s is TorchScript: only its outputs can be described, no inner layer", path)
+    if not hub:
+        _check_file(path, spec)
+    module: nn.Module
+    title = spec.name or path.stem
     names = spec.class_names
-    if architecture is not None:
-        names = _agree(path, architecture, spec, bool(model))
+    if not hub and is_torchscript(path):
+        from geoaudit.networks.torchscript import read_torchscript
+
+        module = read_torchscript(path)
+        title = f"{title} (TorchScript: only its outputs are units)"
+        log.warning("%s is TorchScript: only its outputs can be described, no inner layer", path)
+    else:
+        architecture, state = _contents(path, None if hub else path, name or spec.model, bool(name), head)
+        names = _agree(path, architecture, spec, bool(name))
+        module = build(architecture)
+        load_weights(module, state, str(architecture), str(path))
         if architecture.outputs == 1:
             binary_to_two_logits(module)
     size = (chip_size, chip_size) if isinstance(chip_size, int) else chip_size or spec.chip_size or spec.input_size
-    network = _network(module, spec.preprocess(channels), size, names, name)
+    network = _network(module, spec.preprocess(channels), size, names, title)
     _try(network, path)
     return network
+
+
+def _check_file(path: Path, spec: InputSpec) -> None:
+    if not path.is_file():
+        raise NetworkError(f"{path}: no such file; give the path of a checkpoint")
+    if spec.sha256 and file_sha256(path) != spec.sha256.lower():
+        raise NetworkError(f"{path}: is not the file of its card (the sha256 differs); fetch it again or fix the card")
+
+
+def _contents(
+    path: Path, file: Path | None, model: str, named: bool, head: str | Path | None
+) -> tuple[Architecture, dict[str, Tensor]]:
+    """What network a file holds, and its weights."""
+    if model.startswith(PREFIX):
+        return pretrained_state(model, file, head)
+    if head is not None:
+        raise NetworkError(f"{path}: a head goes with a torchgeo backbone; name it with model={PREFIX}...")
+    found = read_checkpoint(path)
+    if found.lightning and not named and found.hyper_parameters:
+        return from_hyper_parameters(found.hyper_parameters, str(path)), found.state_dict
+    if model:
+        return infer_shape(Architecture.parse(model), found.state_dict, str(path)), found.state_dict
+    raise NetworkError(f"{path}: does not name the network its weights are for; give model=, such as timm:resnet18")
 
 
 def with_channels(network: Network, channels: Sequence[str], chip_size: tuple[int, int] | None = None) -> Network:
@@ -170,45 +151,6 @@ def _network(
     )
 
 
-def _spec(card: ModelCard | InputSpec | str | Path) -> InputSpec:
-    if isinstance(card, InputSpec):
-        return card
-    if isinstance(card, str | Path):
-        from geoaudit.cards import load_card
-
-        card = load_card(card)
-    return InputSpec(
-        bands=tuple(card.bands),
-        mean=tuple(card.mean),
-        std=tuple(card.std),
-        input_size=(card.input_size, card.input_size),
-        chip_size=(card.chip_size, card.chip_size),
-        class_names=tuple(card.class_names),
-        task=card.task,
-        name=card.name,
-        model=card.architecture,
-        sha256=card.sha256,
-    )
-
-
-def _module(path: Path, model: str, named: bool) -> tuple[nn.Module, Architecture | None]:
-    """The network in a file and what it is; None for TorchScript, whose insides cannot be told."""
-    if is_torchscript(path):
-        from geoaudit.networks.torchscript import read_torchscript
-
-        return read_torchscript(path), None
-    found = read_checkpoint(path)
-    if found.lightning and not named and found.hyper_parameters:
-        architecture = from_hyper_parameters(found.hyper_parameters, str(path))
-    elif model:
-        architecture = infer_shape(Architecture.parse(model), found.state_dict, str(path))
-    else:
-        raise NetworkError(f"{path}: does not name the network its weights are for; give model=, such as timm:resnet18")
-    module = build(architecture)
-    load_weights(module, found.state_dict, str(architecture), str(path))
-    return module, architecture
-
-
 def _agree(path: Path, architecture: Architecture, spec: InputSpec, named: bool) -> tuple[str, ...]:
     """The class names, once card and checkpoint are found to speak of the same network."""
     if architecture.in_channels != len(spec.bands):
@@ -229,7 +171,7 @@ def _agree(path: Path, architecture: Architecture, spec: InputSpec, named: bool)
     if spec.task is not None and (spec.task == "semantic-segmentation") != architecture.dense:
         kind = "segments pixels" if architecture.dense else "classifies whole images"
         raise NetworkError(f"{path}: {kind}, but its card says {spec.task}; correct the card's task")
-    if spec.model and not named:
+    if spec.model and not named and not spec.model.startswith(PREFIX):
         said = Architecture.parse(spec.model)
         if (said.name, said.encoder) != (architecture.name, architecture.encoder):
             raise NetworkError(
