@@ -1,7 +1,7 @@
 """Step 2b: what each unit's images have that others lack, as evidence and then candidate labels (paper section 3.2).
 
-The paper shows a language model the captions of a unit's top images. We show it two things more: captions of other images, so
-that what is common to the whole probe is not mistaken for what the unit looks for, and, for a unit whose top
+The paper shows a language model the captions of a unit's top images. We show it two things more: captions of other
+images, so that what is common to the whole probe is not mistaken for what the unit looks for, and, for a unit whose top
 images fall into clusters, each cluster by itself, so that several meanings can be named.
 """
 
@@ -51,9 +51,9 @@ def contrast_images(order: NDArray[np.int64], exclude: int, n: int, seed: Sequen
 def meanings(embeddings: NDArray[np.float32], most: int) -> NDArray[np.int64]:
     """Cluster a unit's top images by what is said of them.
 
-    Average-linkage clustering on cosine distance; the number of clusters is the one with the best silhouette, and one where no
-    split separates clearly (silhouette above 0.25, the usual bound for any structure at all; Kaufman & Rousseeuw 1990)
-    or a cluster would hold fewer than three images.
+    Average-linkage clustering on cosine distance; the number of clusters is the one with the best silhouette, and
+    one where no split separates clearly (silhouette above 0.25, the usual bound for any structure at all; Kaufman &
+    Rousseeuw 1990) or a cluster would hold fewer than three images.
 
     Args:
         embeddings: (K, D) rows of length one.

@@ -96,7 +96,8 @@ def caption_views(
             answers = captioner.caption(list(waiting.values()))
             if len(answers) != len(waiting):
                 raise BackendError(
-                    f"{type(captioner).__name__} gave {len(answers)} captions for {len(waiting)} images: it must give one each"
+                    f"{type(captioner).__name__} gave {len(answers)} captions for {len(waiting)} images: "
+                    "it must give one each"
                 )
             done.entries.update((f"#{key}", answer.strip()) for key, answer in zip(waiting, answers, strict=True))
         fresh = {view: str(done.entries[f"#{key}"]) for view, key in keys.items()}

@@ -1,5 +1,4 @@
-"""
-The settings of a description run: frozen, validated, with the paper's values as defaults.
+"""The settings of a description run: frozen, validated, with the paper's values as defaults.
 
 Sections of Bai et al. (TMLR 2025) that set a default are cited beside the field. Every field changes
 what a run does and enters the fingerprint of exactly the stages that use it.
@@ -26,8 +25,7 @@ def _check(section: str, **conditions: tuple[bool, str]) -> None:
 
 @dataclass(frozen=True)
 class ProbingConfig:
-    """
-    Step 1: which images a unit fires on (paper section 3.1).
+    """Step 1: which images a unit fires on (paper section 3.1).
 
     Attributes:
         pooling: a unit's activation on an image is its map pooled this way (paper: mean).
@@ -62,13 +60,13 @@ class ProbingConfig:
 
 @dataclass(frozen=True)
 class CandidateConfig:
-    """
-    Step 2: candidate labels (paper section 3.2).
+    """Step 2: candidate labels (paper section 3.2).
 
     Attributes:
         n: N, candidates asked for a unit (paper: 5).
         contrast: captions of other images are shown beside the unit's own (ours).
-        contrast_images: how many of them, half random, half near misses (images ranked just below the unit's top share).
+        contrast_images: how many of them, half random, half near misses (images ranked just below the unit's top
+            share).
         max_meanings: top images are clustered into at most this many meanings (ours; 1 = the paper).
 
     """
@@ -89,8 +87,7 @@ class CandidateConfig:
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """
-    Step 3: the best concept (paper section 3.3).
+    """Step 3: the best concept (paper section 3.3).
 
     Attributes:
         images_per_concept: Q (paper: 10).
@@ -115,14 +112,14 @@ class SelectionConfig:
 
 @dataclass(frozen=True)
 class VerificationConfig:
-    """
-    What a label must show on held-out images before it is published (method section 2).
+    """What a label must show on held-out images before it is published (method section 2).
 
     Attributes:
         enabled: off publishes every chosen label unverified, as the paper does.
         holdout: share of the probe kept away from Steps 1-3, whole blocks at a time.
         top_share: the share of held-out images that counts as "the unit fires" in AUPRC.
-        alpha: false-discovery rate of published labels, and the quantile of the shuffled-label null that they must pass.
+        alpha: false-discovery rate of published labels, and the quantile of the shuffled-label null that they must
+            pass.
         permutations: draws of the permutation null.
         resamples: bootstrap draws for label stability.
 
@@ -162,8 +159,7 @@ class DescribeConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DescribeConfig:
-        """
-        The settings written by :meth:`to_dict`; unknown names are refused.
+        """The settings written by :meth:`to_dict`; unknown names are refused.
 
         Raises:
             ConfigError: a name is unknown or a value out of range.

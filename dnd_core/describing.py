@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from dnd_core import candidates as proposals
 from dnd_core import probing, selection
+from dnd_core.activations import ActivationFile
 from dnd_core.captioning import WHOLE, Progress, View, caption_views, view_image
 from dnd_core.config import DescribeConfig
 from dnd_core.images import ImageSet
@@ -25,7 +24,15 @@ from dnd_core.scoring import SCORES
 from dnd_core.store import RunStore, Stage, fingerprint, write_table
 from dnd_core.types import UnitId
 
-__all__ = ["Context", "candidate_stage", "caption_stage", "concept_stage", "probe_stage", "selection_stage", "top_stage"]
+__all__ = [
+    "Context",
+    "candidate_stage",
+    "caption_stage",
+    "concept_stage",
+    "probe_stage",
+    "selection_stage",
+    "top_stage",
+]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
 VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 1, "concepts": 1, "selection": 1, "verification": 1}
@@ -79,24 +86,25 @@ def probe_stage(context: Context) -> Stage:
     )
     if stage.done:
         return stage
-    writers = {
-        info.name: probing.ActivationFile(
+    files = {
+        info.name: ActivationFile(
             stage.path(f"activations/{info.name}.npy"), len(context.images), info.units, probe.batch_size
         )
         for info in context.layers
     }
-    start = min(writer.rows for writer in writers.values())
-
-    def keep(first: int, pooled: dict[str, NDArray[np.float32]]) -> None:
-        for name, block in pooled.items():
-            writers[name].write(first, block)
-        context.report("probing", min(first + probe.batch_size, len(context.images)), len(context.images))
-
     try:
-        probing.probe(context.network, context.images, context.layers, probe, write=keep, start=start)
+        probing.probe(
+            context.network,
+            context.images,
+            context.layers,
+            probe,
+            out=files,
+            start=min(file.rows for file in files.values()),
+            on_block=lambda done: context.report("probing", done, len(context.images)),
+        )
     finally:
-        for writer in writers.values():
-            writer.close()
+        for file in files.values():
+            file.close()
     stage.path("layers.json").write_text(json.dumps(layers, indent=1) + "\n", encoding="utf-8")
     stage.commit()
     return stage
@@ -108,13 +116,24 @@ def top_stage(context: Context, probed: Stage) -> Stage:
     stage = context.stage("top", probed.key, fingerprint(context.explain.tolist()), asdict(probe))
     if stage.done:
         return stage
-    tops = {}
+    top, values = {}, {}
     for info in context.layers:
-        activations = context.activations(info.name)
-        tops[info.name] = probing.top_images(activations, context.explain, probe.top_k)
-    table = probing.describe_top(
-        context.network, context.images, context.layers, tops, probe, progress=context.progress
-    )
+        found = probing.top_images(context.activations(info.name), probe.top_k, context.explain)
+        top[info.name], values[info.name] = found
+    crops = None
+    if probe.crops:
+        crops = probing.crop_top_images(
+            context.network,
+            context.images,
+            context.layers,
+            top,
+            probe,
+            on_block=lambda done, total: context.report("crops", done, total),
+        )
+    best = probing.rerank(top, values, crops, probe.top_k)
+    names = np.array([info.name for info in context.layers], dtype=object)
+    columns = ("unit", "rank", "image", "left", "top", "right", "bottom", "activation")
+    table = pd.DataFrame({"layer": names[best.layer], **{name: getattr(best, name) for name in columns}})
     write_table(stage.path("top_images.parquet"), table)
     stage.commit()
     return stage
@@ -228,14 +247,19 @@ def concept_stage(context: Context, proposed: Stage) -> Stage:
     )
     distinct = gallery.distinct
     row = {key: number for number, key in enumerate(distinct)}
-    activations = probing.activate(
-        context.network,
-        context.layers,
-        (gallery.load(key) for key in distinct),
-        context.config.probing,
-    )
-    for layer, matrix in activations.items():
-        np.save(stage.path(f"concept_images/{layer}.npy"), matrix)
+    fired: dict[str, list[NDArray[np.float32]]] = {info.name: [] for info in context.layers}
+    settings_of_probe = context.config.probing
+    # A few batches at a time: a gallery may be larger than memory.
+    for first in range(0, len(distinct), 8 * settings_of_probe.batch_size):
+        loaded = [gallery.load(key) for key in distinct[first : first + 8 * settings_of_probe.batch_size]]
+        pooled = probing.activate(
+            context.network, context.layers, loaded, settings_of_probe.pooling, settings_of_probe.batch_size
+        )
+        for layer, rows in pooled.items():
+            fired[layer].append(rows)
+    for info in context.layers:
+        matrix = np.concatenate(fired[info.name]) if fired[info.name] else np.zeros((0, info.units), dtype=np.float32)
+        np.save(stage.path(f"concept_images/{info.name}.npy"), matrix)
     space = encode_images(context, (gallery.load(key) for key in distinct))
     np.save(stage.path("concept_images/space.npy"), space)
     shown = [(concept, slot, key, row[key]) for concept in concepts for slot, key in enumerate(gallery.keys[concept])]

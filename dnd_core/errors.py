@@ -1,5 +1,4 @@
-"""
-The errors this project raises on purpose, as one tree.
+"""The errors this project raises on purpose, as one tree.
 
 Every message says what went wrong, where, and the way out, in one sentence a user can act on.
 Command lines turn a :class:`DndError` into exit code 2 without a traceback.

@@ -31,12 +31,12 @@ def _byte_view() -> object:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """
-    A trained network, in evaluation mode, with the preprocessing it was trained with.
+    """A trained network, in evaluation mode, with the preprocessing it was trained with.
 
     Attributes:
         module: answers (B, classes) logits, or (B, classes, H, W) for segmentation.
-        preprocess: turns (B, C, H, W) pixels in the image set's units into the module's input; must not change its argument.
+        preprocess: turns (B, C, H, W) pixels in the image set's units into the module's input; must not change its
+            argument.
         input_shape: (C, H, W) of the pixels it expects, before ``preprocess``.
         channels: names of the C channels it expects, in order; empty when unknown.
         class_names: names of the outputs; empty when unknown.

@@ -167,8 +167,8 @@ def _split(images: ImageSet, config: DescribeConfig) -> tuple[NDArray[np.int64],
     explain, held_out = split(len(images), images.blocks, config.verification.holdout, config.seed)
     if len(explain) < config.probing.top_k or len(held_out) < 3:
         raise ProbeError(
-            f"{len(images)} probe images are too few to explain {config.probing.top_k} top images and verify on others: "
-            "add images, lower probing.top_k, or turn verification off"
+            f"{len(images)} probe images are too few to explain {config.probing.top_k} top images and verify on "
+            "others: add images, lower probing.top_k, or turn verification off"
         )
     return explain, held_out
 
@@ -176,12 +176,13 @@ def _split(images: ImageSet, config: DescribeConfig) -> tuple[NDArray[np.int64],
 def _check_fit(network: Network, images: ImageSet, config: DescribeConfig) -> None:
     if len(images) < config.probing.top_k:
         raise ProbeError(
-            f"the probe set has {len(images)} images, fewer than the {config.probing.top_k} top images a unit is described by: "
-            "add images or lower probing.top_k"
+            f"the probe set has {len(images)} images, fewer than the {config.probing.top_k} top images a unit is "
+            "described by: add images or lower probing.top_k"
         )
     if tuple(images.shape) != tuple(network.input_shape):
         raise ProbeError(
-            f"the probe's images are {images.shape} (channels, height, width) but {network.name} expects {network.input_shape}"
+            f"the probe's images are {images.shape} (channels, height, width) but {network.name} expects "
+            f"{network.input_shape}: choose the chip size and bands the network was trained with"
         )
     if network.channels and images.channels and tuple(network.channels) != tuple(images.channels):
         raise ProbeError(

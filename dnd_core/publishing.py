@@ -63,7 +63,6 @@ def verification_stage(context: Context, selected: Stage) -> pd.DataFrame:
 def _presence(context: Context, labels: list[str]) -> NDArray[np.float32]:
     """(held-out images, labels) how much of each concept is in each image."""
     if context.text_and_images:
-
         encoder: TextEncoder = context.backends.image_encoder
         seen = encode_images(context, (context.images[int(i)] for i in context.held_out))
         return np.asarray(seen @ encoder.encode_texts(labels).T, dtype=np.float32)
@@ -96,12 +95,16 @@ def _layer(
     fired = np.load(context.store.root / "concept_images" / f"{info.name}.npy")
     shown = concept_rows(context)
     by_unit = {int(unit): part.sort_values("rank") for unit, part in scores.groupby("unit", sort=True)}
-    units = np.array([u for u in range(info.units) if u in by_unit and not (state.dead[u] or state.diffuse[u])], dtype=int)
+    units = np.array(
+        [u for u in range(info.units) if u in by_unit and not (state.dead[u] or state.diffuse[u])], dtype=int
+    )
     chosen = [str(by_unit[int(u)]["label"].iloc[0]) for u in units]
     own = np.array([column[label] for label in chosen], dtype=np.int64)
     blocks = None if context.images.blocks is None else context.images.blocks[context.held_out]
     held = activations[context.held_out][:, units]
-    evidence = verification.verify(held, concepts, own, blocks, settings, seed) if settings.enabled and len(units) else None
+    evidence = (
+        verification.verify(held, concepts, own, blocks, settings, seed) if settings.enabled and len(units) else None
+    )
     draws = np.random.default_rng([seed, 4]).integers(0, max(1, len(held)), size=(settings.resamples, len(held)))
     place = {int(unit): number for number, unit in enumerate(units)}
     rows = []
@@ -113,8 +116,17 @@ def _layer(
         if part is not None:
             row["candidates"] = json.dumps(
                 [
-                    {"label": c.label, "support": int(c.support), "contrast": round(float(c.contrast), 6), "meaning": int(c.meaning)}
-                    | {name: round(float(getattr(c, name)), 6) for name in SCORES if getattr(c, name) == getattr(c, name)}
+                    {
+                        "label": c.label,
+                        "support": int(c.support),
+                        "contrast": round(float(c.contrast), 6),
+                        "meaning": int(c.meaning),
+                    }
+                    | {
+                        name: round(float(getattr(c, name)), 6)
+                        for name in SCORES
+                        if getattr(c, name) == getattr(c, name)
+                    }
                     for c in part.itertuples(index=False)
                 ],
                 ensure_ascii=False,
@@ -135,7 +147,9 @@ def _layer(
                 row |= _judge(evidence, number, settings.alpha)
                 row["stability"] = _stability(held[:, number], concepts, part, column, draws)
                 if row["status"] == Status.LABELLED.value:
-                    row["labels"] = _meanings(context, held[:, number], concepts, part, column, blocks, evidence.threshold)
+                    row["labels"] = _meanings(
+                        context, held[:, number], concepts, part, column, blocks, evidence.threshold
+                    )
         rows.append(row)
     return rows
 
@@ -202,7 +216,17 @@ def _group(context: Context, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
     grouping = group_labels(labels, context.backends.text_encoder.encode_texts(labels))
     frame.loc[published, "group"] = list(grouping.groups)
     rows = [
-        (number, name, json.dumps([f"{frame.at[i, 'layer']}/{frame.at[i, 'unit']}" for i in published[np.asarray(grouping.groups) == number]]), grouping.threshold)
+        (
+            number,
+            name,
+            json.dumps(
+                [
+                    f"{frame.at[i, 'layer']}/{frame.at[i, 'unit']}"
+                    for i in published[np.asarray(grouping.groups) == number]
+                ]
+            ),
+            grouping.threshold,
+        )
         for number, name in enumerate(grouping.names)
     ]
     return frame, pd.DataFrame(rows, columns=columns)

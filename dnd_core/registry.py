@@ -49,8 +49,8 @@ def import_class(path: str) -> Any:
 def build(spec: Any, **defaults: Any) -> Any:
     """An object from ``"short-name"``, ``"a.class.path"`` or ``{"class_path": ..., "init_args": {...}}``.
 
-    Anything else is taken to be the object itself. ``defaults`` (a probe's pool, an encoder ...) are passed where the class
-    has a parameter of that name which the spec does not set.
+    Anything else is taken to be the object itself. ``defaults`` (a probe's pool, an encoder ...) are passed where
+    the class has a parameter of that name which the spec does not set.
 
     Raises:
         ConfigError: the class is unknown or does not take the arguments given.
@@ -85,7 +85,7 @@ def build(spec: Any, **defaults: Any) -> Any:
 
 
 def backend_fingerprint(backend: Any) -> str:
-    """What decides a backend's answers: its own ``fingerprint``, else its class, its source and its plain attributes."""
+    """What decides a backend's answers: its ``fingerprint``, else its class, its source and its plain attributes."""
     own = getattr(backend, "fingerprint", None)
     cls = type(backend)
     name = f"{cls.__module__}.{cls.__qualname__}"

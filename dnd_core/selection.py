@@ -69,8 +69,8 @@ def collect(
             for image in images:
                 if image.pixels.shape != shape:
                     raise ProbeError(
-                        f"{type(source).__name__} shows {concept!r} as {image.pixels.shape} pixels but the probe's are {shape}: "
-                        "choose a source of concept images with the probe's channels and size"
+                        f"{type(source).__name__} shows {concept!r} as {image.pixels.shape} pixels but the probe's are "
+                        f"{shape}: choose a source of concept images with the probe's channels and size"
                     )
                 path = folder / f"{image.key}.npz"
                 if not path.exists():
@@ -87,7 +87,9 @@ def collect(
         entry = journal.entries[concept]
         keys[concept] = tuple(entry["keys"]) if isinstance(entry, dict) else ()
     if keys and not any(keys.values()):
-        raise BackendError(f"{type(source).__name__} has no image for any of {len(keys)} concepts: give it another pool or model")
+        raise BackendError(
+            f"{type(source).__name__} has no image for any of {len(keys)} concepts: give it another pool or model"
+        )
     return Gallery(keys, folder, channels)
 
 
@@ -129,7 +131,8 @@ def rank_candidates(
         top_space: (K, D) the unit's own top images there.
 
     Returns:
-        Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has no scores and comes last.
+        Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has no
+        scores and comes last.
     """
     shown = [c for c in candidates if len(rows[c.label]) >= config.beta]
     hidden = [ScoredLabel(c) for c in candidates if len(rows[c.label]) < config.beta]

@@ -2,8 +2,8 @@
 
 A stage is keyed by a fingerprint of everything that went into it. Its files are made in a scratch folder
 ``.work/STAGE-KEY/`` and moved into place by :meth:`Stage.commit`, which first writes down what it is about to move: a
-process killed in the middle finds a half-moved stage and completes it. Scratch outlives a kill as well, so a stage that keeps a
-journal there goes on where it stopped. Timestamps exist only under ``timings`` in ``manifest.json``.
+process killed in the middle finds a half-moved stage and completes it. Scratch outlives a kill as well, so a stage
+that keeps a journal there goes on where it stopped. Timestamps exist only under ``timings`` in ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise StoreError(f"the disk is full while writing {path}: free some space and start again with --resume") from error
+            raise StoreError(
+                f"the disk is full while writing {path}: free some space and start again with --resume"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(f"{path} cannot be written ({error.strerror}): choose another --out folder") from error
         raise
@@ -90,7 +92,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """
     path = root / "manifest.json"
     if not path.is_file():
-        raise StoreError(f"{root} is not a run folder (it has no manifest.json): give the folder a describe or audit wrote")
+        raise StoreError(
+            f"{root} is not a run folder (it has no manifest.json): give the folder a describe or audit wrote"
+        )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -120,9 +124,7 @@ class Stage:
     def commit(self) -> None:
         """Move every file under ``files/`` into the run folder and enter the stage in the manifest."""
         made = self.scratch / "files"
-        files = {
-            p.relative_to(made).as_posix(): file_sha256(p) for p in sorted(made.rglob("*")) if p.is_file()
-        }
+        files = {p.relative_to(made).as_posix(): file_sha256(p) for p in sorted(made.rglob("*")) if p.is_file()}
         write_atomic(self.scratch / "commit.json", json.dumps({"key": self.key, "files": files}, sort_keys=True))
         self.store._move(self.name, self.scratch, self.key, files, time.monotonic() - self.started)
 
@@ -170,7 +172,9 @@ class RunStore:
     def _open(self) -> None:
         if (self.root / "manifest.json").exists():
             if not self.resume:
-                raise StoreMismatch(f"{self.root} already holds a run: add --resume to go on, or choose another --out folder")
+                raise StoreMismatch(
+                    f"{self.root} already holds a run: add --resume to go on, or choose another --out folder"
+                )
             self.manifest = read_manifest(self.root)
         else:
             strangers = [p.name for p in self.root.iterdir() if p.name not in (".lock", ".work")]
@@ -183,7 +187,9 @@ class RunStore:
         self.manifest.update(self._header)
         self._write_manifest()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lock.release()
 
     def annotate(self, **values: Any) -> None:

@@ -1,6 +1,7 @@
 """Verified labels with abstention: a label is published only if images it was not chosen on support it.
 
-On held-out images a unit's activations ``a`` are compared with the presence ``c`` of its label's concept. Two nulls set the bar, not
+On held-out images a unit's activations ``a`` are compared with the presence ``c`` of its label's concept. Two nulls
+set the bar, not
 taste: *permutation* (would a unit that knows nothing of the concept do as well?) and *shuffled labels* (would another
 unit's label, about something else, do as well?).
 """
@@ -24,7 +25,9 @@ ABOUT_THE_SAME = 0.3
 SAME = 0.7
 
 
-def split(n: int, blocks: NDArray[np.int64] | None, holdout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(
+    n: int, blocks: NDArray[np.int64] | None, holdout: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Explaining and held-out images, whole blocks at a time.
 
     Returns:
@@ -70,7 +73,8 @@ def _standard(values: NDArray[np.floating]) -> Floats:
 
 def _reorderings(n: int, blocks: NDArray[np.int64] | None, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Permutations of n images. With blocks, images stay beside their block's others: the sequence in block
-    order is shifted around a circle, which breaks the tie between activation and presence but keeps the likeness of neighbours.
+    order is shifted around a circle, which breaks the tie between activation and presence but keeps the likeness of
+    neighbours.
     """
     if blocks is None:
         return np.stack([rng.permutation(n) for _ in range(draws)])
@@ -86,7 +90,8 @@ def permutation_null(
 ) -> tuple[Floats, Floats]:
     """Pearson r of each column pair and its one-sided permutation p-value.
 
-    The tail beyond the draws is taken from a normal curve fitted to them, so that many units can be corrected for at once.
+    The tail beyond the draws is taken from a normal curve fitted to them, so that many units can be corrected for at
+    once.
 
     Args:
         a: (images, units) activations.
@@ -115,13 +120,14 @@ def permutation_null(
 def shuffled_threshold(
     a: NDArray[np.floating], concepts: NDArray[np.floating], own: NDArray[np.int64], alpha: float
 ) -> float:
-    """The r that labels of other units reach by chance: the (1 - alpha) quantile over all (unit, other label) pairs whose
-    labels speak of different things (their presences correlate by at most 0.3).
+    """The r that labels of other units reach by chance: the (1 - alpha) quantile over all (unit, other label) pairs
+    whose labels speak of different things (their presences correlate by at most 0.3).
 
     Args:
         a: (images, units) activations.
         concepts: (images, labels) presence of every distinct label.
         own: (units,) column of each unit's own label.
+        alpha: share of the null above the threshold.
 
     Returns:
         A threshold in [0, 1]; 0 where there are no two different labels.
@@ -134,9 +140,7 @@ def shuffled_threshold(
     return max(0.0, float(np.quantile(null, 1 - alpha))) if null.size >= 20 else 0.0
 
 
-def stability(
-    a: NDArray[np.floating], presence: NDArray[np.floating], chosen: int, draws: NDArray[np.int64]
-) -> float:
+def stability(a: NDArray[np.floating], presence: NDArray[np.floating], chosen: int, draws: NDArray[np.int64]) -> float:
     """Share of bootstrap resamples in which the unit's best-simulating candidate means the same as the chosen one.
 
     Args:
@@ -205,8 +209,12 @@ def adds_meaning(
     activation after a linear fit on the first's.
 
     Args:
-        a, first, second: (images,) activation and presences.
-        blocks, config, seed: as in :func:`verify`.
+        a: (images,) activation.
+        first: (images,) presence of the first label.
+        second: (images,) presence of the second.
+        blocks: as in :func:`verify`.
+        config: as there.
+        seed: as there.
     """
     x, y = _standard(first[:, None])[:, 0], _standard(a[:, None])[:, 0]
     left = y - x * float((x * y).mean())

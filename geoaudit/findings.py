@@ -1,0 +1,233 @@
+"""From tested hypotheses to findings: correct for many tests, grade the evidence, rank.
+
+A hypothesis says: *the network leans on concept g when it decides class c, and g is not part of what c is*. Evidence
+comes in grades (method section 4): 1 association, 2 counterfactual, 3 ablation, 4 re-test. A severity never exceeds its
+grade: ``major`` needs a counterfactual and an ablation that both hold, ``critical`` also that the concept is common
+where the map is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+__all__ = ["CheckResult", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "rank"]
+
+Severity = Literal["critical", "major", "minor", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "major", "minor", "info")
+
+# Prevalence from which a major finding is critical: one tile in twenty of the area to be mapped.
+PREVALENT = 0.05
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One step of the ladder.
+
+    Attributes:
+        grade: 1 association, 2 counterfactual, 3 ablation, 4 re-test.
+        name: the measure, in a word or two.
+        sentence: what was seen, in plain words with its figures.
+        value: the measure.
+        ci: its 95 % interval.
+        p: probability under the null, or None where the interval decides.
+        null: what it was compared with.
+        holds: whether it supports the hypothesis.
+    """
+
+    grade: int
+    name: str
+    sentence: str
+    value: float
+    ci: tuple[float, float]
+    p: float | None
+    null: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One statement that a check tested, with everything it measured.
+
+    Attributes:
+        rule: id of the check.
+        concept: the suspected concept, in words.
+        class_name: the class that leans on it.
+        layer, units: where it is encoded; empty when it was tested from outside.
+        n: images behind the main effect.
+        p: p-value that enters the false-discovery-rate control.
+        evidence: the ladder, lowest grade first.
+        metric: name of the main effect, ``value`` and ``ci`` its size.
+        prevalence: share of the area to be mapped that shows the concept, or None where unknown.
+        spurious: whether the concept is no part of what the class is, with the reason in ``why``.
+        label_confidence: held-out r of the units' labels, or None.
+        examples, counterexamples: image numbers.
+        group: number of the concept group, -1 for none.
+        area_ha: estimate and 95 % interval of the area whose class hangs on the concept, or None.
+        recommendation: what to do.
+        limitations: what the figures do not say.
+    """
+
+    rule: str
+    concept: str
+    class_name: str
+    layer: str
+    units: tuple[str, ...]
+    n: int
+    p: float
+    evidence: tuple[Evidence, ...]
+    metric: str
+    value: float
+    ci: tuple[float, float]
+    prevalence: float | None
+    spurious: bool
+    why: str
+    label_confidence: float | None = None
+    examples: tuple[int, ...] = ()
+    counterexamples: tuple[int, ...] = ()
+    group: int = -1
+    area_ha: tuple[float, float, float] | None = None
+    recommendation: str = ""
+    limitations: str = ""
+    retest: str = ""
+    footprint: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check looked for and found. ``not_run`` carries the reason."""
+
+    rule: str
+    title: str
+    status: Literal["fail", "pass", "inconclusive", "not_run"]
+    reason: str
+    tested: int
+    null: str
+    cost: str
+    hypotheses: tuple[Hypothesis, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hypothesis that survived, as it stands in ``audit.json``."""
+
+    hypothesis: Hypothesis
+    severity: Severity
+    grade: int
+    q: float
+    title: str
+    status: str = "fail"
+    false_alarm_rate: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Stable over runs: the rule, the concept's words and the class, not the figures."""
+        h = self.hypothesis
+        words = " ".join(sorted(h.concept.casefold().split()))
+        return hashlib.sha256(json.dumps([h.rule, words, h.class_name]).encode()).hexdigest()[:16]
+
+    def to_dict(self, number: int) -> dict[str, Any]:
+        """The finding as the schema wants it; ``number`` makes its id within the run."""
+        h = self.hypothesis
+        return {
+            "id": f"F{number:02d}",
+            "fingerprint": self.fingerprint,
+            "rule": h.rule,
+            "title": self.title,
+            "severity": self.severity,
+            "status": self.status,
+            "class_pair": [h.class_name],
+            "concept": h.concept,
+            "group": h.group,
+            "why_spurious": h.why,
+            "label_confidence": h.label_confidence,
+            "layer": h.layer,
+            "units": list(h.units),
+            "n": h.n,
+            "effect": {
+                "metric": h.metric,
+                "value": _plain(h.value),
+                "ci": [_plain(v) for v in h.ci],
+                "p": _plain(h.p),
+                "q": _plain(self.q),
+                "null": h.evidence[0].null if h.evidence else "",
+            },
+            "evidence_grade": self.grade,
+            "evidence": [_evidence(e) for e in h.evidence],
+            "prevalence": _plain(h.prevalence),
+            "examples": list(h.examples),
+            "counterexamples": list(h.counterexamples),
+            "footprint": h.footprint,
+            "area_ha": None
+            if h.area_ha is None
+            else {"estimate": _plain(h.area_ha[0]), "ci": [_plain(h.area_ha[1]), _plain(h.area_ha[2])]},
+            "recommendation": h.recommendation,
+            "retest": h.retest,
+            "limitations": h.limitations,
+            "false_alarm_rate": _plain(self.false_alarm_rate),
+            **self.extra,
+        }
+
+
+def _plain(value: float | None) -> float | None:
+    if value is None or not np.isfinite(value):
+        return None
+    return round(float(value), 6)
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    values = asdict(evidence)
+    values |= {"value": _plain(evidence.value), "ci": [_plain(v) for v in evidence.ci], "p": _plain(evidence.p)}
+    return values
+
+
+def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding]:
+    """Control the false-discovery rate over every hypothesis of the audit, then grade what is left.
+
+    Args:
+        hypotheses: all that were tested, of all checks.
+        alpha: false-discovery rate.
+
+    Returns:
+        Findings, most severe first; hypotheses that are not significant or whose concept belongs to the class are
+        left out.
+    """
+    from scipy.stats import false_discovery_control
+
+    if not hypotheses:
+        return []
+    q = false_discovery_control([min(1.0, max(0.0, h.p)) for h in hypotheses])
+    findings = []
+    for hypothesis, value in zip(hypotheses, q, strict=True):
+        held = {e.grade for e in hypothesis.evidence if e.holds}
+        if value > alpha or not hypothesis.spurious or not held:
+            continue
+        severity: Severity = "info"
+        if 1 in held or 2 in held:
+            severity = "minor"
+        if {2, 3} <= held:
+            severity = "major"
+            if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
+                severity = "critical"
+        title = f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
+        findings.append(Finding(hypothesis, severity, max(held), float(value), title))
+    return rank(findings)
+
+
+def rank(findings: Sequence[Finding]) -> list[Finding]:
+    """Most severe first, then the larger effect, then the better evidence."""
+    return sorted(
+        findings,
+        key=lambda f: (SEVERITIES.index(f.severity), -f.grade, -abs(f.hypothesis.value), f.fingerprint),
+    )
+
+
+def with_false_alarm_rate(findings: Sequence[Finding], rate: float) -> list[Finding]:
+    """The findings with the measured false-alarm rate of the gate written into each."""
+    return [replace(finding, false_alarm_rate=rate) for finding in findings]
