@@ -1,5 +1,4 @@
-"""
-Shares, their intervals, and the false-discovery rate over many tests (method section 4).
+"""Shares, their intervals, and the false-discovery rate over many tests (method section 4).
 
 Sources: Benjamini and Hochberg (1995), Benjamini and Yekutieli (2001), Wilson (1927), Clopper and Pearson (1934).
 """
@@ -34,8 +33,7 @@ def check_level(level: float) -> None:
 
 
 def q_values(p: ArrayLike, method: Literal["bh", "by"] = "bh") -> NDArray[np.float64]:
-    """
-    False-discovery-rate adjusted p-values, same shape; NaN (a test that was not run) stays NaN and counts for nothing.
+    """False-discovery-rate adjusted p-values, same shape; NaN (a test that was not run) stays NaN and does not count.
 
     Args:
         p: p-values in [0, 1].
@@ -64,8 +62,7 @@ def benjamini_hochberg(p: ArrayLike, alpha: float = 0.05) -> NDArray[np.bool_]:
 
 
 def wilson_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> NDArray[np.float64]:
-    """
-    Wilson score interval of a share, (..., 2) with low and high last; [0, 1] where n is 0. ``n`` may be fractional
+    """Wilson score interval of a share, (..., 2) with low and high last; [0, 1] where n is 0. ``n`` may be fractional
     (an effective sample size).
 
     Raises:

@@ -1,5 +1,4 @@
-"""
-Intervals and tests for data that come in spatial blocks (method section 4, "Honest statistics").
+"""Intervals and tests for data that come in spatial blocks (method section 4, "Honest statistics").
 
 Neighbouring tiles are not independent, so whole blocks are resampled, permuted or sign-flipped, never single rows.
 Without ``blocks`` every row is its own block and the functions are the ordinary bootstrap and permutation test.
@@ -68,8 +67,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PermutationTest:
-    """
-    A one-sided permutation test of one or several columns.
+    """A one-sided permutation test of one or several columns.
 
     Attributes:
         value: (U,) observed statistics.
@@ -87,8 +85,7 @@ class PermutationTest:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSample:
-    """
-    How many independent rows a blocked sample is worth (Kish 1965).
+    """How many independent rows a blocked sample is worth (Kish 1965).
 
     Attributes:
         n: rows.
@@ -177,8 +174,7 @@ def block_bootstrap(
     n: int = 1000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """
-    Draws of a statistic over rows resampled with replacement, whole blocks at a time.
+    """Draws of a statistic over rows resampled with replacement, whole blocks at a time.
 
     Rows stay whole, so columns of ``values`` that belong together (paired measurements) are resampled together.
 
@@ -220,8 +216,7 @@ def block_bootstrap(
 def bootstrap_interval(
     draws: ArrayLike, level: float = 0.95, blocks: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """
-    Percentile interval of bootstrap draws along their first axis.
+    """Percentile interval of bootstrap draws along their first axis.
 
     With ``blocks`` (how many were resampled) the percentiles are widened as Hesterberg (2015) proposes, because
     the plain percentile interval is too short by about sqrt((B - 1) / B) * z / t when there are few blocks.
@@ -257,8 +252,7 @@ def mean_estimate(
 
 
 def block_shuffles(blocks: ArrayLike | None, size: int, n: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """
-    Row indices of ``n`` permutations that keep blocks together: ``c[index]`` is c, shuffled.
+    """Row indices of ``n`` permutations that keep blocks together: ``c[index]`` is c, shuffled.
 
     Whole blocks change places and their rows keep their order. Where blocks differ in size, rows slide along the
     sequence of blocks, so a shuffled block may end in another than it began; autocorrelation inside blocks survives.
@@ -298,8 +292,7 @@ def block_permutation(
     seed: int = 0,
     given: ArrayLike | None = None,
 ) -> PermutationTest:
-    """
-    Is the Pearson correlation of ``a`` and ``c`` larger than chance allows, when rows come in blocks?
+    """Is the Pearson correlation of ``a`` and ``c`` larger than chance allows, when rows come in blocks?
 
     Args:
         a: (N,) or (N, U) activations.
@@ -341,8 +334,7 @@ def _add_one(null: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[n
 def block_sign_flip(
     differences: ArrayLike, blocks: ArrayLike | None = None, n: int = 999, seed: int = 0
 ) -> PermutationTest:
-    """
-    Is the mean of paired ``differences`` (N,) or (N, U) above zero? Whole blocks change sign under the null.
+    """Is the mean of paired ``differences`` (N,) or (N, U) above zero? Whole blocks change sign under the null.
 
     Raises:
         StatisticsError: NaN, or fewer than two blocks.
@@ -390,8 +382,7 @@ def effective_sample(values: ArrayLike, blocks: ArrayLike | None = None) -> Effe
 def paired_difference(
     a: ArrayLike, b: ArrayLike, blocks: ArrayLike | None = None, n: int = 2000, seed: int = 0, level: float = 0.95
 ) -> PairedDifference:
-    """
-    Mean of ``a - b`` over (N,) pairs with a block-bootstrap interval and the one-sided sign-flip p of a > b.
+    """Mean of ``a - b`` over (N,) pairs with a block-bootstrap interval and the one-sided sign-flip p of a > b.
 
     Raises:
         StatisticsError: lengths differ, NaN, or fewer than two blocks.
