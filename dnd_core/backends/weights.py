@@ -102,7 +102,7 @@ def resolve_weights(
 
     Args:
         name: a file, a folder, or a hub id such as ``organisation/model``.
-        needs: file names that a folder must hold besides its weights, for instance ``config.json``.
+        needs: file names that a folder must hold besides its weights; ``a|b`` is satisfied by either.
         revision: branch, tag or commit on the hub.
         nested: weights lie in sub-folders too.
         extra: further file names to fetch from the hub.
@@ -119,9 +119,11 @@ def resolve_weights(
         if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
             raise BackendUnavailable(f"no weights at {name}: give a folder that exists, or a hub id")
         path = _from_hub(name, revision, nested, extra)
-    missing = [file for file in needs if not (path / file).is_file()]
+    missing = [file for file in needs if not any((path / name).is_file() for name in file.split("|"))]
     if missing:
-        raise BackendUnavailable(f"{name} is not a whole checkpoint, it lacks {', '.join(missing)}: fetch it again")
+        raise BackendUnavailable(
+            f"{name} is not a whole checkpoint, it lacks {', '.join(missing).replace('|', ' or ')}: fetch it again"
+        )
     weights = weight_files(path, nested=nested)
     if not weights:
         raise BackendUnavailable(f"{name} holds no weights ({', '.join(WEIGHTS)}): fetch it again")

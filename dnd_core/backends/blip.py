@@ -1,0 +1,100 @@
+"""Captions by BLIP, the captioner of the paper (Bai et al., TMLR 2025, section 3.2)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from dnd_core.backends.answers import clean_sentence
+from dnd_core.backends.huggingface import HuggingFaceModel, pictures
+from dnd_core.backends.weights import fixed_batches
+from dnd_core.errors import BackendUnavailable, ConfigError
+from dnd_core.images import ProbeImage
+
+__all__ = ["Blip"]
+
+
+class Blip(HuggingFaceModel):
+    """A ``BlipForConditionalGeneration`` checkpoint.
+
+    Args:
+        model: a folder, or a hub id.
+        revision: branch, tag or commit on the hub.
+        prompt: the words a caption begins with; empty for none.
+        num_beams: beams of the search; 1 is greedy.
+        batch_size: images a forward pass.
+        max_new_tokens: the longest caption, in tokens.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``auto`` (float32 on a CPU, else bfloat16), ``float32``, ``float16`` or ``bfloat16``.
+
+    """
+
+    _needs = ("config.json", "preprocessor_config.json|processor_config.json")
+
+    def __init__(
+        self,
+        model: str = "Salesforce/blip-image-captioning-base",
+        *,
+        revision: str | None = None,
+        prompt: str = "",
+        num_beams: int = 1,
+        batch_size: int = 8,
+        max_new_tokens: int = 40,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        super().__init__(
+            model,
+            revision=revision,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            device=device,
+            dtype=dtype,
+        )
+        if num_beams < 1:
+            raise ConfigError(f"num_beams must be at least 1, got {num_beams}")
+        self.prompt, self.num_beams = prompt, num_beams
+
+    def _settings(self) -> list[Any]:
+        return [*super()._settings(), self.prompt, self.num_beams]
+
+    def check(self) -> None:
+        """See :meth:`HuggingFaceModel.check`; refuses other architectures too."""
+        super().check()
+        if self._configuration.model_type != "blip":
+            raise BackendUnavailable(
+                f"{self.model} is a {self._configuration.model_type} checkpoint, not BLIP: use VisionLanguageModel"
+            )
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from transformers import BlipForConditionalGeneration, BlipProcessor
+
+        self.check()
+        return self._processor(BlipProcessor), self._load(BlipForConditionalGeneration)
+
+    def caption(self, images: Sequence[ProbeImage]) -> list[str]:
+        """One caption an image, in order; empty where the model said nothing.
+
+        Raises:
+            BackendUnavailable: see :meth:`check`.
+
+        """
+        import torch
+
+        if not images:
+            return []
+        processor, module = self._loaded
+        captions: list[str] = []
+        for batch, count in fixed_batches(images, self.batch_size):
+            texts = {"text": [self.prompt] * len(batch)} if self.prompt else {}
+            inputs = processor(images=pictures([image.rgb for image in batch]), return_tensors="pt", **texts)
+            inputs = inputs.to(module.device, module.dtype)
+            with torch.inference_mode():
+                tokens = module.generate(
+                    **inputs, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams, do_sample=False
+                )
+            said = processor.batch_decode(tokens, skip_special_tokens=True)
+            captions += [clean_sentence(text) for text in said[:count]]
+        return captions
