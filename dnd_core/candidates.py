@@ -95,14 +95,19 @@ def evidence_of(
     config: CandidateConfig,
     *,
     background: tuple[str, ...],
+    activations: tuple[float, ...] = (),
     seed: int,
 ) -> list[Evidence]:
-    """The unit's evidence: all its top images first, then each meaning by itself where there are several."""
+    """The unit's evidence: all its top images first, then each meaning by itself where there are several.
+
+    ``activations`` are the unit's on the background's images: captions that are paid for anyway then also tell what the
+    unit does with images that are not among its highest.
+    """
     own = [captions[view] for view in top if captions[view]]
     if not own:
         return []
     other = tuple(c for c in (captions[view] for view in contrast) if c) if config.contrast else ()
-    whole = Evidence(tuple(own), other, background if config.contrast else (), seed)
+    whole = Evidence(tuple(own), other, *((background, activations) if config.contrast else ((), ())), seed=seed)
     clusters = meanings(encoder.encode_texts(own), config.max_meanings)
     if clusters.max() == 0:
         return [whole]
@@ -111,6 +116,7 @@ def evidence_of(
             tuple(caption for caption, cluster in zip(own, clusters, strict=True) if cluster == number),
             other,
             whole.background,
+            whole.activations,
             seed,
             meaning=number + 1,
         )

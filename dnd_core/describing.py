@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 1, "concepts": 1, "selection": 1, "verification": 1}
+VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 2, "concepts": 1, "selection": 1, "verification": 1}
 
 # Captions of images at large: enough to know how common a phrase is, few enough for a slow captioner.
 BACKGROUND = 400
@@ -193,12 +193,14 @@ def candidate_stage(context: Context, captioned: Stage) -> Stage:
     captions = captions_of(context)
     explained = set(context.explain.tolist())
     seen = np.array(sorted(v[0] for v in captions if v[1:] == WHOLE and v[0] in explained), dtype=np.int64)
-    background = tuple(captions[(int(i), *WHOLE)] for i in _background(context))
+    sample = _background(context)
+    background = tuple(captions[(int(i), *WHOLE)] for i in sample)
     top_table = context.table("top_images")
     context.backends.text_encoder.encode_texts(sorted(set(captions.values())))
     evidence = {}
     for number, info in enumerate(context.layers):
         rows = context.activations(info.name)[seen]
+        sampled = context.activations(info.name)[sample]
         of_layer = top_table[top_table["layer"] == info.name]
         for index, own in of_layer.groupby("unit", sort=True):
             views = _views(own)
@@ -210,7 +212,15 @@ def candidate_stage(context: Context, captioned: Stage) -> Stage:
             others: list[View] = [(int(i), *WHOLE) for i in drawn if int(i) not in mine]
             unit = UnitId(info.name, int(index))
             evidence[unit] = proposals.evidence_of(
-                unit, views, others, captions, context.backends.text_encoder, settings, background=background, seed=seed
+                unit,
+                views,
+                others,
+                captions,
+                context.backends.text_encoder,
+                settings,
+                background=background,
+                activations=tuple(sampled[:, int(index)].tolist()),
+                seed=seed,
             )
     table = proposals.propose(
         context.backends.summarizer, evidence, settings, stage.scratch / "candidates.jsonl", progress=context.progress

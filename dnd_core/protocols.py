@@ -1,5 +1,4 @@
-"""
-The seams: one-method protocols that any class can satisfy, ours or a user's.
+"""The seams: one-method protocols that any class can satisfy, ours or a user's.
 
 A backend may also define two things the engine uses when they are there:
 ``fingerprint: str`` (what decides its answers; else its class path and ``repr``) and
@@ -23,13 +22,13 @@ __all__ = ["Captioner", "ConceptImages", "Evidence", "ImageEncoder", "Summarizer
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """
-    What a summarizer reads about one unit (or one meaning of it).
+    """What a summarizer reads about one unit (or one meaning of it).
 
     Attributes:
         captions: captions of the unit's K highest-activating images, highest first.
         contrast: captions of other images (random ones and near misses); may be empty.
         background: phrases' document frequency can be taken over these: captions of the probe at large; may be empty.
+        activations: the unit's pooled activation on each background image, in that order; may be empty.
         seed: decides the order in which captions are shown.
         meaning: which meaning of the unit the captions belong to.
 
@@ -38,6 +37,7 @@ class Evidence:
     captions: tuple[str, ...]
     contrast: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
+    activations: tuple[float, ...] = ()
     seed: int = 0
     meaning: int = 0
 
