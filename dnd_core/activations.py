@@ -32,7 +32,7 @@ class ActivationFile:
         self.path, self.shape = path, (images, units)
         header = io.BytesIO()
         description = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
-        np.lib.format.write_array_header_1_0(header, description)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(header, description)
         self._start, self._row = len(header.getvalue()), units * 4
         with writing(path):
             intact = path.is_file() and _head(path, self._start) == header.getvalue()

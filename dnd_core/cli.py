@@ -153,13 +153,13 @@ def run(commands: dict[str, Callable[..., Any]], argv: Sequence[str] | None, pro
     Returns:
         What the command returned when that is a number, else 0.
     """
-    from jsonargparse import CLI
+    from jsonargparse import auto_cli
 
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        answer = CLI(commands, args=words, prog=program, as_positional=False)
+        answer = auto_cli(dict(commands), args=words, prog=program, as_positional=False)
     except DndError as error:
         if debug:
             raise

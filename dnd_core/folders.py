@@ -59,7 +59,7 @@ class FolderImages:
             why = f"; the first of {len(skipped)} was left out because {skipped[0][1]}" if skipped else ""
             raise ProbeError(f"{self.root} holds no readable image ({', '.join(sorted(SUFFIXES))}){why}")
         self.shape = (3, *size)
-        self.channels = RGB
+        self.channels: tuple[str, ...] = RGB
         self.labels: NDArray[np.int64] | None = None
         self.class_names: tuple[str, ...] = ()
         self.blocks: NDArray[np.int64] | None = None

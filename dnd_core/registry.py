@@ -61,7 +61,8 @@ def build(spec: Any, **defaults: Any) -> Any:
         return spec
     if set(spec) - {"class_path", "init_args"} or "class_path" not in spec:
         raise ConfigError(f"a backend is given by class_path and init_args, got {sorted(map(str, spec))}")
-    path = SHORT_NAMES.get(spec["class_path"], spec["class_path"])
+    given = str(spec["class_path"])
+    path = SHORT_NAMES.get(given, given)
     cls = import_class(path)
     arguments = dict(spec.get("init_args") or {})
     parameters = inspect.signature(cls).parameters

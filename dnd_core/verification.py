@@ -68,7 +68,7 @@ def health(activations: NDArray[np.float32]) -> UnitHealth:
 def _standard(values: NDArray[np.floating]) -> Floats:
     centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
     scale = np.sqrt((centred**2).mean(axis=0))
-    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-12)
+    return np.asarray(np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-12))
 
 
 def _reorderings(n: int, blocks: NDArray[np.int64] | None, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
