@@ -107,7 +107,9 @@ def evidence_of(
     if not own:
         return []
     other = tuple(c for c in (captions[view] for view in contrast) if c) if config.contrast else ()
-    whole = Evidence(tuple(own), other, *((background, activations) if config.contrast else ((), ())), seed=seed)
+    if not config.contrast:
+        background = activations = ()
+    whole = Evidence(tuple(own), other, background, seed, activations=activations)
     clusters = meanings(encoder.encode_texts(own), config.max_meanings)
     if clusters.max() == 0:
         return [whole]
@@ -115,10 +117,10 @@ def evidence_of(
         Evidence(
             tuple(caption for caption, cluster in zip(own, clusters, strict=True) if cluster == number),
             other,
-            whole.background,
-            whole.activations,
+            background,
             seed,
             meaning=number + 1,
+            activations=activations,
         )
         for number in range(int(clusters.max()) + 1)
     ]

@@ -28,18 +28,18 @@ class Evidence:
         captions: captions of the unit's K highest-activating images, highest first.
         contrast: captions of other images (random ones and near misses); may be empty.
         background: phrases' document frequency can be taken over these: captions of the probe at large; may be empty.
-        activations: the unit's pooled activation on each background image, in that order; may be empty.
         seed: decides the order in which captions are shown.
         meaning: which meaning of the unit the captions belong to.
+        activations: the unit's pooled activation on each background image, in that order; may be empty.
 
     """
 
     captions: tuple[str, ...]
     contrast: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
-    activations: tuple[float, ...] = ()
     seed: int = 0
     meaning: int = 0
+    activations: tuple[float, ...] = ()
 
 
 @runtime_checkable
