@@ -189,9 +189,8 @@ class ChatEndpoint:
         text = getattr(message, "content", None)
         if message is None or not (text is None or isinstance(text, str)):
             raise RemoteFailure(f"{self.base_url} answered with something other than a chat completion", retry=True)
-        refused = (
-            bool(getattr(message, "refusal", None)) or getattr(choices[0], "finish_reason", "") == "content_filter"
-        )
+        finish = str(getattr(choice, "finish_reason", "") or "")
+        refused = bool(getattr(message, "refusal", None)) or finish == "content_filter"
         used = getattr(reply, "usage", None)
         return Answer(
             text="" if refused or text is None else text,
