@@ -2,8 +2,9 @@
 
 A phrase is worth saying when the unit's captions hold it and other images' captions do not. Its worth is what is
 learnt about "does a caption hold it?" from hearing that the caption is one of the unit's: the Kullback-Leibler
-divergence of its share among the unit's captions from its share elsewhere. One measure serves plain phrases as well
-as "A and B", "A or B", "A without B" and "no A", because each is true or false of a caption.
+divergence of its share among the unit's captions from its share elsewhere, and, where the unit's activation on
+captioned images at large is known, its correlation with that. Longer statements must earn their length. One measure serves plain
+phrases as well as "A and B", "A or B", "A without B" and "no A", because each is true or false of a caption.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dnd_core.backends.contrast import Tally, Weighing
 from dnd_core.backends.phrases import Phrase, phrases_of
 from dnd_core.errors import ConfigError
 from dnd_core.protocols import Evidence, TextEncoder
@@ -24,25 +25,37 @@ from dnd_core.types import Candidate
 
 __all__ = ["Keyphrases"]
 
-Held = NDArray[np.bool_]
-Shares = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 # How many phrases of a unit are paired up and embedded: enough for every noun phrase of a long caption that scores.
 _SHORTLIST = 16
-# Worth (nats) that a compound must add to its better half, or chance agreement in ten captions would earn one.
-_MARGIN = {"and": 0.25, "or": 0.25, "without": 0.45, "no": 0.0}
+_MISSING = 6
+_COMPOUNDS = ("and", "or", "without", "no")
+# Nats per word, spread over the unit's captions: the price of a statement's length, without which ten captions always
+# support some long one by chance (minimum description length).
+_COST = 1.2
 # In the MMR space a candidate's worth is a coordinate of its own, this long at most; the rest is its meaning.
 _WORTH_LENGTH = 0.6
 
 
 @dataclass(frozen=True)
 class _Statement:
-    """Something true or false of a caption, with its worth and the share of the unit's captions it is true of."""
+    """Something true or false of a caption.
+
+    Attributes:
+        label: its words.
+        worth: what saying it gains, less its price, in nats.
+        support: how many of the unit's captions it is true of.
+        parts: the phrases in it; the first one and the kind make its family, of which one is proposed.
+        kind: "" for a plain phrase, else one of the compounds.
+
+    """
 
     label: str
     worth: float
     support: int
     parts: tuple[int, ...]
+    kind: str = ""
 
 
 class _Corpus:
@@ -78,7 +91,7 @@ class _Corpus:
             known = self._groups[captions] = (rows, np.concatenate([np.empty(0, dtype=np.int64), *ids]))
         return known
 
-    def held(self, captions: tuple[str, ...], phrases: Sequence[int]) -> Held:
+    def held(self, captions: tuple[str, ...], phrases: Sequence[int]) -> NDArray[np.bool_]:
         """(captions, phrases) bool: which captions hold which phrases."""
         rows, ids = self.group(captions)
         position = np.full(len(self.words), -1, dtype=np.int64)
@@ -87,14 +100,6 @@ class _Corpus:
         answer = np.zeros((len(captions), len(phrases)), dtype=bool)
         answer[rows[inside], position[ids[inside]]] = True
         return answer
-
-
-def _worth(share: Shares, elsewhere: Shares) -> Shares:
-    """Signed divergence (nats) of Bernoulli shares; negative where a thing is rarer among the unit's captions."""
-    # The clip only guards the logarithm: log(0) is multiplied by an exact 0.
-    inside, outside = np.clip(share, 1e-12, 1 - 1e-12), elsewhere
-    gain = share * np.log(inside / outside) + (1 - share) * np.log((1 - inside) / (1 - outside))
-    return np.asarray(np.where(share >= elsewhere, gain, -gain), dtype=np.float64)
 
 
 class Keyphrases:
@@ -132,12 +137,12 @@ class Keyphrases:
                 raise ConfigError(f"Keyphrases: {name} must be between 0 and 1, got {value}")
         if not 1 <= longest <= 5:
             raise ConfigError(f"Keyphrases: longest must be 1 to 5 words, got {longest}")
-        unknown = sorted(set(compounds) - set(_MARGIN))
+        unknown = sorted(set(compounds) - set(_COMPOUNDS))
         if unknown:
-            raise ConfigError(f"Keyphrases: unknown compounds {unknown}; known are {sorted(_MARGIN)}")
+            raise ConfigError(f"Keyphrases: unknown compounds {unknown}; known are {sorted(_COMPOUNDS)}")
         self._encoder = encoder
         self.diversity, self.centrality, self.longest = diversity, centrality, longest
-        self.compounds = tuple(name for name in _MARGIN if name in compounds)
+        self.compounds = tuple(name for name in _COMPOUNDS if name in compounds)
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -186,110 +191,144 @@ class Keyphrases:
 
     def _statements(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
         """Everything worth saying about one evidence, most worthy first, at most a shortlist of it."""
-        captions = tuple(caption for caption in item.captions if caption.strip())
-        others = tuple(caption for caption in (*item.contrast, *item.background) if caption.strip())
+        captions, others = item.captions, (*item.contrast, *item.background)
         if not captions:
             return []
         weights = np.linspace(1.0, 0.5, len(captions))
-        weights /= weights.sum()
-        rows, ids = corpus.group(captions)
-        size = len(corpus.words)
-        share: Shares = np.bincount(ids, weights[rows], minlength=size).astype(np.float64)
-        counts = np.bincount(corpus.group(others)[1], minlength=size)
-        worth = _worth(share, self._elsewhere(counts, len(others)))
+        weighing = Weighing(weights / weights.sum(), len(others), np.asarray(item.activations, dtype=np.float64))
+        plain = self._plain(item, weighing, corpus)
+        gain = weighing.gain(plain)
+        price = _COST / len(captions)
+        words = self._shortest(plain, np.flatnonzero(plain.count), corpus)
+        worth = gain - price * words
 
-        present = np.unique(ids)
-        order = sorted(
-            present.tolist(), key=lambda i: (-round(float(worth[i]), 9), -len(corpus.words[i]), corpus.surfaces[i])
+        kept = [i for i in self._order(worth, words, corpus) if plain.count[i] > 0 and worth[i] > 0 and words[i] > 0]
+        kept = kept[:_SHORTLIST]
+        phrases = [*kept, *(i for i in self._missing(plain, weighing, corpus) if i not in kept)]
+        if not phrases:
+            return []
+        tally = weighing.pairs(
+            corpus.held(captions, phrases), corpus.held(others, phrases), corpus.held(item.background, phrases)
         )
-        kept = self._without_fragments(order, share, worth, corpus)[:_SHORTLIST]
-        common = self._missing(share, worth, corpus) if {"no", "without"} & set(self.compounds) else []
-        phrases = [*kept, *(i for i in common if i not in kept)]
-        inside, outside = corpus.held(captions, phrases), corpus.held(others, phrases)
-
-        statements = [
-            _Statement(corpus.surfaces[i], float(worth[i]), int(inside[:, k].sum()), (i,))
-            for k, i in enumerate(phrases)
-            if worth[i] > 0 and i in kept
-        ]
-        statements += self._compounds(phrases, len(kept), worth, inside, outside, weights, corpus)
-        statements.sort(key=lambda s: (-round(s.worth, 9), s.label))
-        return statements[:_SHORTLIST]
+        found = [_Statement(corpus.surfaces[i], float(worth[i]), int(plain.count[i]), (i,)) for i in kept]
+        found += self._compounds(phrases, len(kept), words, tally, weighing, price, corpus)
+        found.sort(key=lambda s: (-round(s.worth, 9), s.label))
+        families: dict[tuple[str, int], _Statement] = {}
+        for statement in found:
+            families.setdefault((statement.kind, statement.parts[0]), statement)
+        return list(families.values())[:_SHORTLIST]
 
     @staticmethod
-    def _elsewhere(counts: NDArray[np.integer[Any]], total: int) -> Shares:
-        # Half a caption of each answer: what was never seen elsewhere is rare, not impossible.
-        return np.asarray((counts + 0.5) / (total + 1.0), dtype=np.float64)
+    def _plain(item: Evidence, weighing: Weighing, corpus: _Corpus) -> Tally:
+        """The numbers of every phrase there is."""
+        size = len(corpus.words)
+        rows, ids = corpus.group(item.captions)
+        _, elsewhere = corpus.group((*item.contrast, *item.background))
+        place, sampled = corpus.group(item.background)
+        known = len(weighing.standard) > 0
+        return Tally(
+            share=np.bincount(ids, weighing.weights[rows], minlength=size),
+            count=np.bincount(ids, minlength=size).astype(np.float64),
+            others=np.bincount(elsewhere, minlength=size).astype(np.float64),
+            sampled=np.bincount(sampled, minlength=size).astype(np.float64) if known else np.zeros(size),
+            fired=np.bincount(sampled, weighing.standard[place], minlength=size).astype(np.float64)
+            if known
+            else np.zeros(size),
+        )
 
     @staticmethod
-    def _without_fragments(order: list[int], share: Shares, worth: Shares, corpus: _Corpus) -> list[int]:
-        """Drop phrases that say less than a longer one: "vertical" where "vertical stripes" does as well."""
-        kept: list[int] = []
-        for i in order[: 4 * _SHORTLIST]:
-            if worth[i] <= 0:
-                break
-            words = corpus.words[i]
-            longer = (corpus.words[k] for k in kept if share[k] >= share[i] - 1e-9)
-            if any(len(other) > len(words) and _inside(words, other) for other in longer):
-                continue
-            kept.append(i)
-        return kept
+    def _order(worth: Floats, words: Floats, corpus: _Corpus) -> list[int]:
+        rounded = np.round(worth, 9).tolist()
+        found = np.flatnonzero(words > 0).tolist()
+        return sorted(found, key=lambda i: (-rounded[i], -len(corpus.words[i]), corpus.surfaces[i]))
 
     @staticmethod
-    def _missing(share: Shares, worth: Shares, corpus: _Corpus) -> list[int]:
+    def _shortest(plain: Tally, present: NDArray[np.int64], corpus: _Corpus) -> Floats:
+        """How many words it takes to say a phrase; 0 where a longer phrase says it better.
+
+        Where "vertical" and "vertical stripes" are in exactly the same captions, the longer one is what is meant and the
+        shorter one is what it costs.
+        """
+        words = np.zeros(len(corpus.words))
+        same: dict[tuple[float, ...], list[int]] = {}
+        for i in present.tolist():
+            same.setdefault(
+                (round(float(plain.share[i]), 9), float(plain.others[i]), float(plain.fired[i])), []
+            ).append(i)
+        for group in same.values():
+            group.sort(key=lambda i: (-len(corpus.words[i]), corpus.surfaces[i]))
+            leaders: list[int] = []
+            for i in group:
+                whole = next((k for k in leaders if _inside(corpus.words[i], corpus.words[k])), None)
+                if whole is None:
+                    leaders.append(i)
+                    words[i] = len(corpus.words[i])
+                else:
+                    words[whole] = min(words[whole], len(corpus.words[i]))
+        return words
+
+    def _missing(self, plain: Tally, weighing: Weighing, corpus: _Corpus) -> list[int]:
         """Phrases common elsewhere and rare among the unit's captions, most surprising first."""
-        rare = np.flatnonzero((worth < 0) & (share <= 0.15))
-        order = sorted(rare.tolist(), key=lambda i: (worth[i], -len(corpus.words[i]), corpus.surfaces[i]))
-        return [i for i in order if corpus.words[i][0] != "no"][:6]
+        if not {"no", "without"} & set(self.compounds):
+            return []
+        gain = np.asarray(weighing.gain(weighing.everything - plain))
+        rare = np.flatnonzero((gain > 0) & (plain.share <= 0.25) & (plain.others >= 2))
+        kept: list[int] = []
+        for i in sorted(
+            rare.tolist(), key=lambda i: (-round(float(gain[i]), 9), -len(corpus.words[i]), corpus.surfaces[i])
+        ):
+            # "no bright background" where "no bright" would say the same.
+            fragment = any(_inside(corpus.words[i], corpus.words[k]) and gain[k] >= gain[i] - 1e-9 for k in kept)
+            if corpus.words[i][0] != "no" and not fragment:
+                kept.append(i)
+            if len(kept) == _MISSING:
+                break
+        return kept
 
     def _compounds(
         self,
         phrases: list[int],
         positive: int,
-        worth: Shares,
-        inside: Held,
-        outside: Held,
-        weights: Shares,
+        words: Floats,
+        tally: Tally,
+        weighing: Weighing,
+        price: float,
         corpus: _Corpus,
     ) -> list[_Statement]:
-        """Statements made of two phrases (or of one denied) that say more than their parts."""
+        """Statements made of two phrases, or of one denied, that are worth more than their parts."""
+        length = np.array([words[i] or len(corpus.words[i]) for i in phrases])
+        single = tally[np.diag_indices(len(phrases))]
+        first, second = single[:, None], single[None, :]
+        lengths = length[:, None] + length[None, :] + 1
+        alone = weighing.gain(single) - price * length
+        denied = weighing.gain(weighing.everything - single) - price * (length + 1)
+        either = Tally(*(np.broadcast_to(part, tally.share.shape) for part in first.parts)) + second - tally
+        kinds = {
+            "and": (tally, np.maximum(alone[:, None], alone[None, :]), "{} and {}"),
+            "or": (either, np.maximum(alone[:, None], alone[None, :]), "{} or {}"),
+            "without": (first - tally, np.maximum(alone[:, None], denied[None, :]), "{} without {}"),
+        }
         found: list[_Statement] = []
-
-        def add(kind: str, label: str, parts: tuple[int, ...], mine: Held, theirs: Held, floor: float) -> None:
-            if len(label.split()) > self.longest:
-                return
-            share, rest = np.asarray(weights @ mine), self._elsewhere(np.asarray(theirs.sum()), len(theirs))
-            value = float(_worth(share, rest))
-            if value > floor + _MARGIN[kind]:
-                found.append(_Statement(label, value, int(mine.sum()), parts))
-
-        shares = weights @ inside
-        for a in range(positive):
-            for b in range(a + 1, positive):
-                i, j = phrases[a], phrases[b]
-                if set(corpus.words[i]) & set(corpus.words[j]):
+        for kind in (kind for kind in kinds if kind in self.compounds):
+            numbers, floor, pattern = kinds[kind]
+            worth = weighing.gain(numbers) - price * lengths
+            for a, b in np.argwhere(worth > np.maximum(floor, 0.0) + 1e-9).tolist():
+                ordered = b >= positive if kind == "without" else a < b < positive
+                mine, other = set(corpus.words[phrases[a]]), set(corpus.words[phrases[b]])
+                if a >= positive or not ordered or mine <= other or other <= mine:
                     continue
-                first, second = corpus.surfaces[i], corpus.surfaces[j]
-                floor = float(max(worth[i], worth[j]))
-                if "and" in self.compounds and min(shares[a], shares[b]) >= 0.5:
-                    both, theirs = inside[:, a] & inside[:, b], outside[:, a] & outside[:, b]
-                    add("and", f"{first} and {second}", (i, j), both, theirs, floor)
-                if "or" in self.compounds and min(shares[a], shares[b]) >= 0.15:
-                    either, theirs = inside[:, a] | inside[:, b], outside[:, a] | outside[:, b]
-                    add("or", f"{first} or {second}", (i, j), either, theirs, floor)
-        for b in range(positive, len(phrases)):
-            j = phrases[b]
-            lacking = corpus.surfaces[j]
-            if "no" in self.compounds:
-                add("no", f"no {lacking}", (j,), ~inside[:, b], ~outside[:, b], 0.0)
-            if "without" not in self.compounds:
-                continue
-            for a in range(positive):
-                i = phrases[a]
-                if shares[a] >= 0.5 and not set(corpus.words[i]) & set(corpus.words[j]):
-                    mine, theirs = inside[:, a] & ~inside[:, b], outside[:, a] & ~outside[:, b]
-                    add("without", f"{corpus.surfaces[i]} without {lacking}", (i, j), mine, theirs, float(worth[i]))
-        return found
+                label = pattern.format(corpus.surfaces[phrases[a]], corpus.surfaces[phrases[b]])
+                found.append(
+                    _Statement(
+                        label, float(worth[a, b]), round(float(numbers.count[a, b])), (phrases[a], phrases[b]), kind
+                    )
+                )
+        if "no" in self.compounds:
+            for b in range(positive, len(phrases)):
+                if denied[b] > 0:
+                    label, support = f"no {corpus.surfaces[phrases[b]]}", len(weighing.weights) - single.count[b]
+                    found.append(_Statement(label, float(denied[b]), round(float(support)), (phrases[b],), "no"))
+        return [statement for statement in found if len(statement.label.split()) <= self.longest]
 
     def _choose(
         self, statements: list[_Statement], item: Evidence, n: int, meanings: list[NDArray[np.float64]]

@@ -1,7 +1,8 @@
 """What can be in a drawn image, and statements about it: attributes, AND, OR, NOT.
 
 A :class:`Concept` is a disjunction of conjunctions of attributes, present or absent. Labels are read into
-concepts, so a label is judged by what it says and not by how it says it: "blue and red", "red with some blue" and "red, blue" are one.
+concepts, so a label is judged by what it says and not by how it says it: "blue and red", "red with some blue" and
+"red, blue" are one.
 """
 
 from __future__ import annotations

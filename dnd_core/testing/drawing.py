@@ -24,6 +24,8 @@ Pixels = NDArray[np.float32]
 PERIOD = 6
 SHAPES = ("disc", "square", "triangle")
 BOARD = 3
+# Shapes of the same area: otherwise the strongest answers to "red" would all come from squares.
+_SIDE = {"disc": 1.0, "square": 0.886, "triangle": 1.2}
 NOISE = 0.02
 _HIGH, _LOW = 0.93, 0.07
 _RGB: Mapping[str, tuple[float, float, float]] = {
@@ -132,9 +134,9 @@ def _place(
     """Draw one item into a cell of the board and say where it is."""
     pitch = image.shape[1] // BOARD
     if name in COLOURS:
-        side = int(rng.integers(round(0.65 * pitch), pitch))
-        top, left = (place * pitch + int(rng.integers(0, pitch - side + 1)) for place in cell)
         shape = str(rng.choice(SHAPES))
+        side = round(rng.uniform(0.6, 0.8) * pitch * _SIDE[shape])
+        top, left = (place * pitch + int(rng.integers(0, pitch - side + 1)) for place in cell)
         mask = _mask(shape, side)
         part = image[:, top : top + side, left : left + side]
         part[:, mask] = np.asarray(_RGB[name])[:, None] + rng.uniform(-0.02, 0.02)

@@ -174,7 +174,7 @@ class Concepts(nn.Module):
 
     def forward(self, images: Tensor, features: Tensor) -> Tensor:
         present = self.presence(features.mean(dim=(2, 3))).clamp(0, 1)
-        answer = self.logic(present).clamp(0, 1)
+        answer: Tensor = self.logic(present).clamp(0, 1)
         draw = torch.remainder(self.checksum(images).sum(dim=(2, 3)), 101) / 100
         answer[:, self.random] = F.relu(draw - 0.8) * 5
         return answer
