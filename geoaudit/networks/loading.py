@@ -171,13 +171,22 @@ def _agree(path: Path, architecture: Architecture, spec: InputSpec, named: bool)
     if spec.task is not None and (spec.task == "semantic-segmentation") != architecture.dense:
         kind = "segments pixels" if architecture.dense else "classifies whole images"
         raise NetworkError(f"{path}: {kind}, but its card says {spec.task}; correct the card's task")
-    if spec.model and not named and not spec.model.startswith(PREFIX):
-        said = Architecture.parse(spec.model)
-        if (said.name, said.encoder) != (architecture.name, architecture.encoder):
-            raise NetworkError(
-                f"{path}: holds {architecture}, but its card says {said}; correct the card's architecture"
-            )
+    if spec.model and not named and not _same(architecture, spec.model):
+        raise NetworkError(
+            f"{path}: holds {architecture}, but its card says {spec.model}; correct the card's architecture"
+        )
     return names
+
+
+def _same(architecture: Architecture, said: str) -> bool:
+    """Whether a card's words mean this architecture: ``timm:resnet18`` exactly, ``ResNet-18`` loosely."""
+    if said == str(architecture) or said.startswith(PREFIX):
+        return True
+    if said.partition(":")[0] in ("timm", "torchvision", "smp"):
+        return False
+    words = "".join(letter for letter in said.lower() if letter.isalnum())
+    parts = (architecture.name, architecture.encoder)
+    return all("".join(letter for letter in part.lower() if letter.isalnum()) in words for part in parts)
 
 
 def _try(network: Network, path: Path) -> None:
