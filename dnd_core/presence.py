@@ -28,6 +28,7 @@ EXTENTS: Mapping[str, float] = MappingProxyType(
         "over the whole": 1.0,
         "everywhere": 1.0,
         "all over": 1.0,
+        "entirely": 1.0,
         "over most of": 0.9,
         "mostly": 0.9,
         "many": 0.9,
