@@ -45,6 +45,11 @@ class Skip:
     source: str
     reason: str
 
+    @classmethod
+    def from_error(cls, source: str | Path, error: Exception) -> Skip:
+        """The reason in an error's first words, without the file's name and what stands in brackets."""
+        return cls(str(source), str(error).removeprefix(str(source)).lstrip(" :").partition(" (")[0])
+
 
 def skip_summary(skipped: Sequence[Skip]) -> str:
     """``3 images left out: 2 unreadable, 1 all nodata``; empty when nothing was."""

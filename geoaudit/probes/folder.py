@@ -63,17 +63,18 @@ class FolderProbe(Probe):
         files, names = _list(self.root, classes)
         opened: list[tuple[Scene, int]] = []
         skipped: list[Skip] = []
+        first = ""
         for path, label in files:
             try:
                 scene = open_scene(path, bands=bands, scale=scale, offset=offset, nodata=nodata, verify=verify)
                 opened.append((scene, label))
             except ProbeError as error:
-                skipped.append(Skip(str(path), str(error).removeprefix(str(path)).lstrip(" :")))
+                skipped.append(Skip.from_error(path, error))
+                first = first or f": {error}"
         self._chips = _alike(opened, size, skipped)
         self.skipped = tuple(skipped)
         if not self._chips:
-            first = f": {skipped[0].source} {skipped[0].reason}" if skipped else ""
-            raise ProbeError(f"{self.root} holds no chip that can be used, {len(skipped)} were left out{first}")
+                raise ProbeError(f"{self.root} holds no chip that can be used, {len(skipped)} were left out{first}")
         first_scene = self._chips[0][0]
         self._resize = size
         self.channels = canonical_names(first_scene.bands)

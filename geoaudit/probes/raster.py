@@ -128,7 +128,7 @@ class RasterProbe(Probe):
                 scene = open_scene(path, bands=bands, scale=scale)
             except ProbeError as error:
                 first = first or str(error)
-                self._skips.append(Skip(str(path), str(error).removeprefix(str(path)).lstrip(" :")))
+                self._skips.append(Skip.from_error(path, error))
                 continue
             if scenes and (scene.bands, scene.scale, scene.offset) != (
                 scenes[0].bands,
