@@ -223,7 +223,8 @@ def _describe(
 ) -> Scene:
     if dataset.crs is None:
         raise ProbeError(
-            f"{path} has no coordinate reference system; assign one, e.g. with gdal_edit.py -a_srs EPSG:..."
+            f"{path} has no coordinate reference system: assign one (gdal_edit.py -a_srs EPSG:...), "
+            "or fetch the file again if it was truncated on its way"
         )
     transform = dataset.transform
     if transform.is_identity or transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
