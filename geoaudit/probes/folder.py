@@ -74,7 +74,7 @@ class FolderProbe(Probe):
         self._chips = _alike(opened, size, skipped)
         self.skipped = tuple(skipped)
         if not self._chips:
-                raise ProbeError(f"{self.root} holds no chip that can be used, {len(skipped)} were left out{first}")
+            raise ProbeError(f"{self.root} holds no chip that can be used, {len(skipped)} were left out{first}")
         first_scene = self._chips[0][0]
         self._resize = size
         self.channels = canonical_names(first_scene.bands)

@@ -82,6 +82,7 @@ class RasterProbe(Probe):
         self.dataset = make(dataset, "datasets") if scenes is None else raster_dataset([s.path for s in scenes])
         if not is_geo(self.dataset):
             raise ProbeError(f"{type(self.dataset).__name__} is not indexed by place; use NonGeoProbe for it")
+        self._acquired = {str(scene.path): scene.acquired for scene in scenes or ()}
         names, scales, offsets = self._told(scenes, bands, scale)
         self.channels = canonical_names(names)
         self._scale = np.broadcast_to(np.asarray(scales, dtype=np.float32), (len(names),))[:, None, None]
@@ -248,11 +249,12 @@ class RasterProbe(Probe):
 
     def _about(self, index: int) -> Mapping[str, Any]:
         query = self._queries[index]
+        source = self.grid.source(query)
         return {
-            "source": self.grid.source(query),
+            "source": source,
             "crs": self.grid.crs,
             "bounds": query.bounds,
-            "acquired": query.acquired,
+            "acquired": query.acquired or self._acquired.get(source),
         }
 
     def mask(self, index: int) -> NDArray[np.int64] | None:

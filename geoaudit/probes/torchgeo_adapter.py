@@ -74,9 +74,8 @@ class Query:
     def acquired(self) -> str | None:
         """ISO date of the file asked for; None where file names hold no date."""
         start, stop = self.slices[2].start, self.slices[2].stop
-        day = getattr(start, "date", lambda: None)()
         # Without a date torchgeo spans all of time, 1677 to 2262.
-        return None if day is None or (stop - start).days > 366 else str(day.isoformat())
+        return None if stop.year - start.year > 1 else str(start.date().isoformat())
 
 
 def make(spec: Any, kind: str, **extra: Any) -> Any:
@@ -205,14 +204,16 @@ class RasterGrid:
         return str(index[column].iloc[position])
 
     def source(self, query: Query) -> str:
-        """The first file under a cell."""
-        return next(iter(self._files(query)), "")
+        """The file that covers most of a cell."""
+        from shapely.geometry import box
 
-    def _files(self, query: Query) -> list[str]:
         left, bottom, right, top = query.bounds
-        index = self.dataset.index
-        hits = index.cx[left:right, bottom:top]
-        return [str(path) for path in hits["filepath" if "filepath" in hits.columns else "filepath_1"]]
+        hits = self.dataset.index.cx[left:right, bottom:top]
+        if not len(hits):
+            return ""
+        # Files that only touch the cell's border are hits too, so the shared area decides.
+        covered = hits.geometry.intersection(box(*query.bounds)).area.to_numpy()
+        return str(hits["filepath" if "filepath" in hits.columns else "filepath_1"].iloc[int(covered.argmax())])
 
     def paths(self) -> list[Path]:
         """Every file of the data set."""

@@ -159,9 +159,7 @@ def test_another_data_set_needs_bands_and_scale() -> None:
     assert probe.pixels([1]).shape == (1, 4, 4, 6)
     assert float(probe.pixels([1]).mean()) == pytest.approx(1.0)
     assert probe[1].metadata["class_name"] == "b"
-    other = NonGeoProbe(
-        Plain(value=2), bands=("b2", "B3", "B4", "B8"), scale=0.5, class_names=("a", "b"), size=(4, 6)
-    )
+    other = NonGeoProbe(Plain(value=2), bands=("b2", "B3", "B4", "B8"), scale=0.5, class_names=("a", "b"), size=(4, 6))
     assert other.fingerprint != probe.fingerprint
 
 
