@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "Clause", "clauses", "concept_parts", "presence"]
+__all__ = ["EXTENTS", "CaptionIndex", "Clause", "clauses", "combine", "concept_parts", "presence"]
 
 EXTENTS: Mapping[str, float] = MappingProxyType(
     {
@@ -131,6 +131,28 @@ def concept_parts(concept: str) -> tuple[tuple[Clause, ...], ...]:
     return tuple(alternatives) or ((Clause(_tidy(_plain(concept))),),)
 
 
+def combine(
+    alternatives: Sequence[Sequence[Clause]],
+    row_of: Mapping[str, int],
+    shown: NDArray[np.float32],
+    denied: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(N,) scores of a concept from those of its parts: the weakest part counts, of the best alternative.
+
+    Args:
+        alternatives: from :func:`concept_parts`.
+        row_of: row of each part's content in the tables.
+        shown: (P, N) how far each part is there.
+        denied: (P, N) how far each part is absent.
+
+    """
+    each = [
+        np.min([(denied if part.denied else shown)[row_of[part.content]] for part in parts], axis=0)
+        for parts in alternatives
+    ]
+    return np.asarray(np.max(each, axis=0), dtype=np.float32)
+
+
 def _stem(word: str) -> str:
     """A word without its commonest endings, so that haze and hazy, stripes and striping agree."""
     for ending in ("ings", "ing", "ies", "ied", "ed", "es", "s", "y", "e"):
@@ -209,7 +231,10 @@ class CaptionIndex:
         overlap = self._overlap(texts)
         cosine = self._encoder.encode_texts(texts) @ self._vectors.T
         meaning = np.clip((cosine - _COSINE_FLOOR) / (1 - _COSINE_FLOOR), 0, 1)
-        clause_score = (0.5 * overlap**2 + 0.5 * meaning).astype(np.float32)
+        # "Horizontal stripes" shares its noun with "vertical stripes", and its embedding for that reason alone: once words
+        # are shared, the ones that are not weigh heavily on both halves.
+        partial = overlap**4
+        clause_score = (0.5 * partial + 0.5 * meaning * np.where(overlap > 0, partial, 1)).astype(np.float32)
         shown = np.zeros((len(texts), self._n), dtype=np.float32)
         for slot in range(self._stated[0].shape[1]):
             indices, weights = self._stated[0][:, slot], self._stated[1][:, slot]
@@ -217,10 +242,9 @@ class CaptionIndex:
         for slot in range(self._denied[0].shape[1]):
             indices, weights = self._denied[0][:, slot], self._denied[1][:, slot]
             shown *= 1 - clause_score[:, indices] * (weights > 0)
+        denied = 1 - shown
         for row, alternatives in enumerate(parsed):
-            for parts in alternatives:
-                scores = [1 - shown[row_of[p.content]] if p.denied else shown[row_of[p.content]] for p in parts]
-                np.maximum(result[row], np.min(scores, axis=0), out=result[row])
+            result[row] = combine(alternatives, row_of, shown, denied)
         return result
 
 
