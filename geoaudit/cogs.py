@@ -18,7 +18,16 @@ from dnd_core.types import UnitId
 if TYPE_CHECKING:
     from geoaudit.canvas import Grid
 
-__all__ = ["Encoding", "Scratch", "class_colors", "describe", "layer_folder", "write_activation", "write_classes"]
+__all__ = [
+    "Encoding",
+    "Scratch",
+    "class_colors",
+    "describe",
+    "layer_folder",
+    "one_line",
+    "write_activation",
+    "write_classes",
+]
 
 Encoding = Literal["float32", "int16"]
 _BLOCK = 256  # pixels a tile side; also the rows moved at once
@@ -61,11 +70,21 @@ class Scratch:
             data = self._file.read(4 * count * self.grid.width)
             yield first, np.frombuffer(data, dtype=np.float32).reshape(count, self.grid.width)
 
+    def range(self, band: int) -> tuple[float, float]:
+        """Lowest and highest value of a band; (0, 0) where it holds none."""
+        ends = [(np.nanmin(rows), np.nanmax(rows)) for _, rows in self.rows(band) if np.isfinite(rows).any()]
+        return (float(min(low for low, _ in ends)), float(max(high for _, high in ends))) if ends else (0.0, 0.0)
+
 
 def describe(unit: UnitId, label: str) -> str:
     """``layer/unit: label`` on one line, at most 200 characters; the label is data and may hold anything."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    words = one_line(label)
     return f"{unit}: {words}"[:200] if words else str(unit)
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters; GDAL ends strings at a NUL."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def layer_folder(layer: str) -> str:
@@ -89,8 +108,7 @@ def write_activation(
     options: dict[str, Any] = {"dtype": "float32", "nodata": float("nan")}
     scale = 1.0
     if encoding == "int16":
-        peak = max((float(np.nanmax(np.abs(rows), initial=0.0)) for _, rows in scratch.rows(band)), default=0.0)
-        scale = peak / 32767 or 1.0
+        scale = max(map(abs, scratch.range(band))) / 32767 or 1.0
         options = {"dtype": "int16", "nodata": _INT16_NODATA}
 
     def encoded() -> Iterator[tuple[int, NDArray[Any]]]:

@@ -119,7 +119,9 @@ class SlidingPass:
         from affine import Affine
 
         height, width = -(-self.scene.height // resolution), -(-self.scene.width // resolution)
-        return Grid(height, width, resolution, self.scene.transform * Affine.scale(resolution))
+        t, g = self.scene.transform, resolution
+        # Spelt out: affine 2 knows no @ and affine 3 warns at *.
+        return Grid(height, width, g, Affine(t.a * g, t.b * g, t.c, t.d * g, t.e * g, t.f))
 
     def __iter__(self) -> Iterator[Strip]:
         """Run the pass; strips of the several layers come interleaved, each layer's from north to south."""

@@ -78,7 +78,8 @@ def map_units(
 ) -> SceneMaps:
     """Map units over a scene and write each as a Cloud-Optimized GeoTIFF, ``out/LAYER/INDEX.tif``.
 
-    Nothing but finished files appears under those names: each is written aside and renamed.
+    Nothing but finished files appears under those names: each is written aside and renamed. Beside each lies a ``.qml``
+    with its colours, which QGIS picks up by itself.
 
     Args:
         network: see :class:`SlidingPass`.
@@ -103,6 +104,7 @@ def map_units(
 
     """
     from geoaudit.cogs import Scratch, describe, layer_folder, write_activation, write_classes
+    from geoaudit.styles import class_sidecar, ramp_sidecar, write_sidecar
 
     labels = labels or {}
     out = Path(out)
@@ -137,11 +139,14 @@ def map_units(
                     path = out / layer_folder(name) / f"{index}.tif"
                     text = describe(unit, labels.get(unit, ""))
                     write_activation(path, scratch[name], position, scene.crs, text, encoding, Path(folder))
+                    write_sidecar(path, ramp_sidecar(*scratch[name].range(position)))
                     maps[unit] = path
             best = out / "classes.tif" if class_map else None
             probability = out / "probability.tif" if class_map else None
             if best is not None and probability is not None:
                 write_classes(best, scratch[CLASSES], scene.crs, names, Path(folder))
+                write_sidecar(best, class_sidecar(names))
+                write_sidecar(probability, ramp_sidecar(0.0, 1.0))
                 write_activation(probability, scratch[CLASSES], 1, scene.crs, "probability", "float32", Path(folder))
     except OSError as error:
         raise SpatialError(f"the maps cannot be written under {out}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -351,7 +352,12 @@ def test_maps_on_disk_are_cogs_in_the_scenes_crs_with_words(tmp_path):
     with rasterio.open(result.probability) as dataset:
         assert np.nanmin(dataset.read(1)) >= 0.5
         assert dataset.read(1)[-1, -1] == pytest.approx(1, abs=1e-4)
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["body", "classes.tif", "probability.tif"]
+    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert names == ["body", "classes.qml", "classes.tif", "probability.qml", "probability.tif"]
+    ramp = ElementTree.parse(tmp_path / "maps" / "body" / "0.qml").find(".//rasterrenderer")
+    assert float(ramp.get("classificationMax")) == pytest.approx(np.nanmax(expected))
+    palette = ElementTree.parse(tmp_path / "maps" / "classes.qml").findall(".//paletteEntry")
+    assert [entry.get("label") for entry in palette] == ["dark", "bright"]
 
 
 def test_large_maps_have_overviews_and_int16_maps_keep_their_values(tmp_path):
