@@ -1,0 +1,1 @@
+"""Reports people sign and files machines read, made from a finished run."""

@@ -1,0 +1,178 @@
+"""Charts of a report (Altair): a still picture for print and a live one with tooltips, from one specification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geoaudit.report.text import plain
+from geoaudit.report.wording import say
+from geoaudit.results import Results
+
+__all__ = ["Chart", "charts", "library"]
+
+ACCENT, WARM, QUIET = "#1f7a6d", "#d1495b", "#8a9a96"
+STATUS_COLOURS = {"labelled": "#1f7a6d", "weak": "#e0a030", "abstained": "#9aa8a4", "dead": "#4b5653"}
+_WIDTH = 430
+_MOST_BARS = 24
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: its name, its title, its Vega-Lite specification and its still picture (SVG)."""
+
+    name: str
+    title: str
+    spec: dict[str, Any]
+    svg: str
+
+
+def library() -> str:
+    """The JavaScript that draws the live charts, to be put inside the page."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle(snippet="window.drawChart = vegaEmbed;")
+    return script
+
+
+def charts(results: Results, content: Mapping[str, Any]) -> list[Chart]:
+    """Those charts that the run has figures for."""
+    made = []
+    if content["accuracy"]:
+        made.append(_accuracy(content["accuracy"]))
+    lean = _reliance(results)
+    if lean is not None:
+        made.append(lean)
+    if content["layers"]:
+        made.append(_statuses(content["layers"]))
+    fit = _fit(results)
+    if fit is not None:
+        made.append(fit)
+    return made
+
+
+def _finish(name: str, chart: Any) -> Chart:
+    import vl_convert
+
+    title = say(f"chart.{name}")
+    # The page's own text colour, so that one chart serves light, dark and paper.
+    chart = (
+        chart.properties(background="transparent")
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor="currentColor", titleColor="currentColor", tickColor="currentColor", domainColor="currentColor",
+            gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelLimit=190,
+            titleFontWeight="normal", labelFontSize=12, titleFontSize=12, labelFont="sans-serif", titleFont="sans-serif",
+        )
+        .configure_legend(labelColor="currentColor", titleColor="currentColor", labelFont="sans-serif", labelFontSize=12)
+    )  # fmt: skip
+    spec = json.loads(chart.to_json(indent=None))
+    svg: str = vl_convert.vegalite_to_svg(json.dumps(spec))
+    return Chart(name, title, spec, svg)
+
+
+def _accuracy(table: Mapping[str, Any]) -> Chart:
+    import altair as alt
+    import pandas as pd
+
+    rows = pd.DataFrame([
+        {"class": f"{number + 1}. {plain(row['name'], 26)}", "found": row["producers"]["estimate"],
+         "low": row["producers"]["low"], "high": row["producers"]["high"], "tiles": row["n"]}
+        for number, row in enumerate(table["classes"]) if row["producers"]["estimate"] is not None
+    ][:_MOST_BARS])  # fmt: skip
+    y = alt.Y("class:N", title=None, sort=None)
+    tip = [alt.Tooltip("class:N"), alt.Tooltip("found:Q", format=".0%"), "tiles:Q"]
+    x = alt.X("found:Q", title=say("chart.accuracy.x"), scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
+    base = alt.Chart(rows).encode(y=y)
+    bars = base.mark_bar(color=ACCENT, opacity=0.32, height=13, cornerRadiusEnd=2).encode(x=x, tooltip=tip)
+    whisker = base.mark_rule(color=ACCENT, strokeWidth=2).encode(x=alt.X("low:Q", title=say("chart.accuracy.x")), x2="high:Q")
+    dots = base.mark_point(color=ACCENT, filled=True, size=70, opacity=1).encode(x=x, tooltip=tip)
+    return _finish("accuracy", (bars + whisker + dots).properties(width=_WIDTH, height=alt.Step(26)))
+
+
+def _reliance(results: Results) -> Chart | None:
+    import altair as alt
+    import pandas as pd
+
+    frame = results.reliance
+    values = pd.to_numeric(frame["reliance"], errors="coerce")
+    strongest = values.dropna().abs().sort_values(ascending=False, kind="stable").index[:_MOST_BARS]
+    if len(strongest) == 0:
+        return None
+    rows = pd.DataFrame([
+        {"pair": f"{plain(frame.at[i, 'concept'], 24)} → {plain(frame.at[i, 'class'], 18)}", "reliance": float(values[i]),
+         "low": _number(frame.at[i, "reliance_low"]), "high": _number(frame.at[i, "reliance_high"]),
+         "proven": bool((_number(frame.at[i, "grade"]) or 0) >= 2)}
+        for i in values.loc[strongest].sort_values(ascending=False, kind="stable").index[:16]
+    ])  # fmt: skip
+    colour = alt.condition("datum.proven", alt.value(WARM), alt.value(QUIET))
+    x = alt.X("reliance:Q", title=say("chart.reliance.x"), axis=alt.Axis(format="+.2f", tickCount=5))
+    base = alt.Chart(rows).encode(y=alt.Y("pair:N", title=None, sort=None))
+    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=say("chart.reliance.x")), x2="high:Q", color=colour)
+    tip = ["pair:N", alt.Tooltip("reliance:Q", format="+.3f"), alt.Tooltip("low:Q", format="+.3f"),
+           alt.Tooltip("high:Q", format="+.3f")]  # fmt: skip
+    dots = base.mark_point(filled=True, size=75, opacity=1).encode(x=x, color=colour, tooltip=tip)
+    zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[3, 3], opacity=0.6).encode(
+        x="zero:Q", color=alt.value("currentColor")
+    )  # fmt: skip
+    return _finish("reliance", (zero + whisker + dots).properties(width=_WIDTH, height=alt.Step(24)))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _statuses(layers: Sequence[Mapping[str, Any]]) -> Chart:
+    import altair as alt
+    import pandas as pd
+
+    rows = pd.DataFrame([
+        {"layer": f"{plain(row['layer'], 24)}", "status": say(f"neuron.{status}"), "order": order, "neurons": row[status]}
+        for row in layers[:_MOST_BARS] for order, status in enumerate(STATUS_COLOURS)
+    ])  # fmt: skip
+    colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
+    chart = (
+        alt.Chart(rows)
+        .mark_bar(height=16)
+        .encode(
+            y=alt.Y("layer:N", title=None, sort=None),
+            x=alt.X("neurons:Q", title=say("chart.status.x"), axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("status:N", scale=colours, legend=alt.Legend(title=None, orient="top"), sort=None),
+            order="order:Q",
+            tooltip=["layer:N", "status:N", "neurons:Q"],
+        )
+    )
+    return _finish("status", chart.properties(width=_WIDTH, height=alt.Step(30)))
+
+
+def _fit(results: Results) -> Chart | None:
+    import altair as alt
+    import pandas as pd
+
+    frame = results.neurons
+    r = pd.to_numeric(frame["r"], errors="coerce")
+    rows = pd.DataFrame({"r": r, "status": frame["status"]})[r.notna()]
+    if rows.empty:
+        return None
+    rows["bin"] = (rows["r"].clip(-1, 1) * 20).round() / 20
+    counted = rows.groupby(["bin", "status"]).size().reset_index(name="neurons")
+    counted["low"], counted["high"] = counted["bin"] - 0.023, counted["bin"] + 0.023
+    counted["word"] = [say(f"neuron.{status}") if status in STATUS_COLOURS else plain(status, 20) for status in counted["status"]]
+    colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
+    bars = (
+        alt.Chart(counted)
+        .mark_bar()
+        .encode(
+            x=alt.X("low:Q", title=say("chart.fit.x"), scale=alt.Scale(domain=[min(-0.2, float(r.min()) - 0.05), 1])),
+            x2="high:Q",
+            y=alt.Y("neurons:Q", title=say("chart.fit.y"), axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("word:N", scale=colours, legend=alt.Legend(title=None, orient="top"), sort=None),
+            tooltip=["word:N", "bin:Q", "neurons:Q"],
+        )
+    )
+    return _finish("fit", bars.properties(width=_WIDTH, height=190))

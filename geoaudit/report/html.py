@@ -1,0 +1,332 @@
+"""The page: one HTML file that asks for nothing from outside, works from a disk, prints, and can be searched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from dnd_core.errors import StoreError
+from dnd_core.types import UnitId
+from geoaudit.report import maps as cartography
+from geoaudit.report.charts import Chart, charts, library
+from geoaudit.report.content import content
+from geoaudit.report.pictures import ContactSheet, Place, data_uri, encode, open_rgb
+from geoaudit.report.text import figure, hectares, percent, plain
+from geoaudit.report.wording import count, say
+from geoaudit.results import Results, Unit
+
+__all__ = ["GLOSSARY", "page"]
+
+GLOSSARY = ("neuron", "activation", "fit", "interval", "q", "reliance", "hot", "producers", "users")
+TILE, MAP_THUMB = 64, 96
+_LARGE_MAPS, _CANDIDATES, _CAPTIONS = 14, 6, 3
+
+
+def page(results: Results) -> str:
+    """The whole page of a run; it says so at the top when the run is not finished or damaged."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("geoaudit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    said = content(results)
+    tiles = ContactSheet("s", TILE)
+    thumbs = ContactSheet("m", MAP_THUMB, quality=72)
+    atlas = _Atlas(results)
+    mapped = atlas.thumbnails(thumbs)
+    for finding in said["findings"] + said["suppressed"]:
+        finding["figure"] = atlas.figure(finding["units"])
+        for image in finding["examples"][:8] + finding["counterexamples"][:8]:
+            _add(tiles, results, image)
+    neurons = [_neuron(results, unit, tiles, mapped) for unit in results.unit_ids]
+    first = next((finding for finding in said["findings"] if finding["figure"]), None)
+    hero = first["figure"] | {"label": first["concept"] or first["title"]} if first else atlas.first()
+    drawn = charts(results, said)
+    names = results.class_names
+    return environment.get_template("report.html.j2").render(
+        c=said,
+        w=say,
+        css=Markup(_text("report.css")),  # noqa: S704 - a file of this package
+        sheet_css=Markup(tiles.css() + "\n" + thumbs.css()),  # noqa: S704 - numbers and base64 only
+        script=Markup(_text("report.js")),  # noqa: S704
+        library=Markup(library().replace("</script", "<\\/script")) if drawn else "",  # noqa: S704
+        charts=[_chart(chart) for chart in drawn],
+        hero=hero,
+        maps=atlas.figures(),
+        map_shape="1",
+        neurons=neurons,
+        layer_names=list(dict.fromkeys(neuron["layer"] for neuron in neurons)),
+        glossary=GLOSSARY,
+        longest=max([stage["seconds"] for stage in said["stages"]] or [1.0]) or 1.0,
+        footer=f"{plain(results.manifest.get('tool', 'geoaudit'), 60)} · {say('method.source')}",
+        place_of=tiles.place,
+        tile_title=lambda image: _tile_title(results, image, names),
+        said=lambda image: _said(results, image, names),
+        scale_of=_scale,
+        unit_anchor=_anchor,
+        short=lambda unit: plain(unit, 40),
+        signed=lambda value: figure(value, signed=True),
+        pct=percent,
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    # Inside a script element only "<" can end it, so it is written as an escape of JSON.
+    spec = json.dumps(chart.spec, sort_keys=True, ensure_ascii=True).replace("<", "\\u003c")
+    return {"name": chart.name, "title": chart.title, "svg": Markup(chart.svg), "json": Markup(spec)}  # noqa: S704
+
+
+def _anchor(unit: UnitId | str) -> str:
+    return "unit-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in str(unit)[:80])
+
+
+def _add(sheet: ContactSheet, results: Results, image: int) -> None:
+    if image not in sheet:
+        picture = open_rgb(results.thumbnail(image), TILE)
+        if picture is not None:
+            sheet.add(image, picture)
+
+
+def _class(names: tuple[str, ...], number: Any) -> str:
+    try:
+        index = int(number)
+    except (TypeError, ValueError):
+        return ""
+    return plain(names[index], 40) if 0 <= index < len(names) else ""
+
+
+def _said(results: Results, image: int, names: tuple[str, ...]) -> str:
+    return _class(names, results.image(image).get("predicted"))
+
+
+def _tile_title(results: Results, image: int, names: tuple[str, ...]) -> str:
+    known = results.image(image)
+    parts = [f"#{image}", plain(known.get("source"), 60)]
+    predicted, label = _class(names, known.get("predicted")), _class(names, known.get("label"))
+    parts += [say("tile.said", predicted=predicted)] if predicted else []
+    parts += [say("tile.truth", label=label)] if label else []
+    return " · ".join(part for part in parts if part)
+
+
+def _scale(finding: Mapping[str, Any]) -> Callable[[float], float]:
+    """Figures of a finding's ladder to 0..300, all rungs on one scale that holds zero."""
+    raw = [step["raw"] for rung in finding["ladder"] for step in rung["steps"] if step["raw"]]
+    low = min([0.0, *(value for entry in raw for value in entry.values())])
+    high = max([0.0, *(value for entry in raw for value in entry.values())])
+    span = (high - low) or 1.0
+    return lambda value: round(8 + 284 * (value - low) / span, 1)
+
+
+def _neuron(results: Results, unit: UnitId, tiles: ContactSheet, mapped: Mapping[UnitId, Place]) -> dict[str, Any]:
+    known = results.unit(unit)
+    height, width = _tile_shape(results)
+    top = []
+    for view in known.top_images[:10]:
+        _add(tiles, results, view.image)
+        box = None
+        if view.box is not None:
+            b = view.box
+            edges = (b.left / width, b.top / height, (b.right - b.left) / width, (b.bottom - b.top) / height)
+            box = [round(100 * min(1.0, edge), 1) for edge in edges]
+        top.append({"image": view.image, "box": box})
+    candidates = [
+        {
+            "label": plain(entry.get("label"), 60),
+            "support": plain(entry.get("support", "–"), 8),
+            "contrast": figure(entry.get("contrast")),
+            "score": figure(entry.get("topk_squared_x_image_products", entry.get("image_products"))),
+        }
+        for entry in known.candidates[:_CANDIDATES]
+    ]
+    captions = [plain(text, 160) for view in known.top_images[:_CAPTIONS] for text in _caption(results, view)]
+    status = known.status if known.status in ("labelled", "weak", "abstained", "dead") else "abstained"
+    label = plain(known.label, 70)
+    # A neuron can be found by what it is called, by what it might have been called, and by its number.
+    words = " ".join([str(unit), label, *(plain(text, 60) for text in known.labels)]).lower()
+    return {
+        "name": plain(unit, 60), "anchor": _anchor(unit), "layer": plain(unit.layer, 60), "status": status,
+        "status_word": say(f"neuron.{status}"), "means": say(f"neuron.{status}.means"), "label": label,
+        "also": say("neuron.also", labels="; ".join(plain(text, 50) for text in known.labels[1:3])) if known.labels[1:] else "",
+        "words": plain(words, 300), "top": top, "map": mapped.get(unit), "fit": _fit(known),
+        "rate": percent(known.figures["activation_rate"]), "reason": plain(known.reason, 300),
+        "captions": list(dict.fromkeys(captions))[:_CAPTIONS], "candidates": candidates,
+    }  # fmt: skip
+
+
+def _caption(results: Results, view: Any) -> tuple[str, ...]:
+    return results.captions_of(view.image, view.box) or results.captions_of(view.image)
+
+
+def _tile_shape(results: Results) -> tuple[int, int]:
+    probe = results.manifest.get("probe")
+    shape = probe.get("shape") if isinstance(probe, Mapping) else None
+    if isinstance(shape, list) and len(shape) == 3 and all(isinstance(edge, int) and edge > 0 for edge in shape):
+        return shape[1], shape[2]
+    return TILE, TILE
+
+
+def _fit(unit: Unit) -> dict[str, Any] | None:
+    r, bar = unit.figures["r"], unit.figures["threshold"]
+    if r is None:
+        return None
+    place = None if bar is None else round(100 * min(1.0, max(0.0, bar)), 1)
+    return {
+        "r": figure(r), "width": round(100 * min(1.0, max(0.0, r)), 1), "null": place,
+        "text": say("neuron.fit.of", r=figure(r), threshold=figure(bar)),
+    }  # fmt: skip
+
+
+class _Atlas:
+    """The maps of a page: a thumbnail for every mapped unit, large ones for those that findings and groups lead to."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.scenes = cartography.backdrops(results)
+        self.small = cartography.backdrops(results, 192) if results.maps() else []
+        self._large: dict[UnitId, tuple[int, cartography.Overlay]] = {}
+
+    def large(self, unit: UnitId) -> tuple[int, cartography.Overlay] | None:
+        """Number of the first scene that a unit's map reaches, and the overlay."""
+        if unit not in self._large:
+            for number, scene in enumerate(self.scenes):
+                laid = cartography.overlay(self.results, unit, scene)
+                if laid is not None:
+                    self._large[unit] = (number, laid)
+                    break
+        return self._large.get(unit)
+
+    def thumbnails(self, sheet: ContactSheet) -> dict[UnitId, Place]:
+        """Small maps of all mapped units, put on a contact sheet."""
+        found = {}
+        for unit in self.results.maps():
+            for scene in self.small:
+                laid = cartography.overlay(self.results, unit, scene)
+                if laid is not None:
+                    picture = cartography.composite(scene, laid)
+                    edge = max(picture.size)
+                    square = picture.resize((MAP_THUMB, MAP_THUMB)) if picture.width == picture.height else _pad(picture, edge)
+                    found[unit] = sheet.add(unit, square)
+                    break
+        return found
+
+    def figure(self, units: list[str]) -> dict[str, Any] | None:
+        """A still map of the first of these units that has one."""
+        for text in units:
+            try:
+                unit = UnitId.parse(text)
+            except ValueError:
+                continue
+            if unit in self.results.maps():
+                laid = self.large(unit)
+                if laid is not None:
+                    return self._still(unit, *laid)
+        return None
+
+    def _still(self, unit: UnitId, number: int, laid: cartography.Overlay) -> dict[str, Any]:
+        scene = self.scenes[number]
+        return {
+            "uri": data_uri(encode(cartography.composite(scene, laid, min(640, scene.image.width)), quality=80)),
+            "scene": plain(scene.name, 60), "unit": plain(unit, 60), "anchor": _anchor(unit), "spots": _spots(laid),
+        }  # fmt: skip
+
+    def first(self) -> dict[str, Any] | None:
+        """A map for the head of a page without findings: the best verified unit that has one."""
+        best = sorted(self.results.maps(), key=lambda unit: -(self._known(unit)[1]))
+        for unit in best:
+            laid = self.large(unit)
+            if laid is not None:
+                return self._still(unit, *laid) | {"label": self._known(unit)[0]}
+        return None
+
+    def _known(self, unit: UnitId) -> tuple[str, float]:
+        try:
+            known = self.results.unit(unit)
+        except StoreError:
+            return "", -1.0
+        verified = known.status == "labelled"
+        return plain(known.label, 60) or say("neuron.unlabelled"), (known.figures["r"] or 0.0) if verified else -1.0
+
+    def _wanted(self) -> list[UnitId]:
+        """Units of findings first, then the best of each group, each once."""
+        maps = self.results.maps()
+        wanted: dict[UnitId, None] = {}
+        for finding in self.results.findings:
+            for unit in finding.get("units", ())[:4]:
+                text = unit if isinstance(unit, str) else f"{finding.get('layer')}/{unit}"
+                wanted |= {known: None for known in maps if str(known) == text}
+        best = sorted(maps, key=lambda unit: -self._known(unit)[1])
+        seen = {self._known(unit)[0] for unit in wanted}
+        for unit in best:
+            label, score = self._known(unit)
+            if label not in seen and score >= 0:
+                seen.add(label)
+                wanted[unit] = None
+        for unit in best:
+            wanted.setdefault(unit, None)
+        return list(wanted)[:_LARGE_MAPS]
+
+    def figures(self) -> list[dict[str, Any]]:
+        """One chooser a scene: the scene, its overlays and the predicted classes."""
+        wanted = self._wanted()
+        laid = {unit: self.large(unit) for unit in wanted}
+        made = []
+        for number, scene in enumerate(self.scenes):
+            layers = []
+            for position, unit in enumerate(wanted):
+                mine = laid[unit]
+                if mine is None or mine[0] != number:
+                    continue
+                layers.append({
+                    "key": f"u{position}", "name": plain(unit, 60), "label": self._known(unit)[0], "heat": True,
+                    "uri": data_uri(encode(cartography.heat(mine[1].strength), "PNG"), "png"),
+                    "path": cartography.path_of(mine[1].outlines), "detail": _spots(mine[1]),
+                })  # fmt: skip
+            classes = cartography.class_overlay(self.results, scene)
+            legend = []
+            if classes is not None:
+                layers.append({
+                    "key": "classes", "name": "", "label": say("map.classes"), "heat": False, "path": "", "detail": "",
+                    "uri": data_uri(encode(classes[0], "PNG"), "png"),
+                })  # fmt: skip
+                legend = [
+                    {"name": plain(one["name"], 40), "colour": one["colour"], "share": percent(one["share"])}
+                    for one in classes[1]
+                ]
+            if layers:
+                made.append({
+                    "scene": plain(scene.name, 60), "uri": data_uri(encode(scene.image)), "width": scene.image.width,
+                    "height": scene.image.height, "layers": layers, "legend": legend, "ruler": _ruler(scene),
+                })  # fmt: skip
+        return made
+
+
+def _pad(picture: Any, edge: int) -> Any:
+    """A picture that is not square, in the middle of a square one."""
+    from PIL import Image
+
+    square = Image.new("RGB", (edge, edge), (24, 34, 31))
+    square.paste(picture, ((edge - picture.width) // 2, (edge - picture.height) // 2))
+    return square.resize((MAP_THUMB, MAP_THUMB))
+
+
+def _spots(laid: cartography.Overlay) -> str:
+    return say("map.spots", spots=count(laid.spots, "spot"), area=hectares(laid.area_ha)) if laid.spots else ""
+
+
+def _ruler(scene: cartography.Backdrop) -> dict[str, Any] | None:
+    """A round length near a fifth of the picture's width."""
+    if scene.metres is None:
+        return None
+    whole = scene.metres * scene.image.width / 1000
+    fitting = [km for km in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if km <= whole * 0.3]
+    return {"km": f"{fitting[-1]:g}", "share": round(100 * fitting[-1] / whole, 2)} if fitting else None

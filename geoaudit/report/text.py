@@ -1,0 +1,80 @@
+"""Text and figures as every report prints them: one line, no controls, no surprises."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+__all__ = ["figure", "hectares", "interval", "lines", "percent", "plain", "probability", "seconds"]
+
+# C0 and C1 controls, bidirectional overrides and isolates, lone surrogates and non-characters: what can hide text,
+# turn its direction, or is illegal in XML.
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]")
+_SPACE = re.compile(r"\s+")
+LIMIT = 300
+
+
+def plain(value: Any, limit: int = LIMIT) -> str:
+    """Any value as one line of at most ``limit`` characters, without control characters and direction overrides."""
+    if value is None:
+        return ""
+    text = str(value)
+    cut = len(text) > limit * 4
+    text = _SPACE.sub(" ", _UNSEEN.sub("", text[: limit * 4])).strip()
+    return text[: limit - 1].rstrip() + "…" if cut or len(text) > limit else text
+
+
+def lines(value: Any, limit: int = 2000) -> str:
+    """A longer text: the same, with a higher limit, for sentences and reasons."""
+    return plain("; ".join(map(str, value)) if isinstance(value, (list, tuple)) else value, limit)
+
+
+def figure(value: Any, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with a true minus sign; a dash where it was not measured."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.replace("-", "").replace("+", "")
+    return text.replace("-", "−")
+
+
+def percent(value: Any, digits: int = 0) -> str:
+    """A share in [0, 1] in percent."""
+    text = figure(value * 100 if isinstance(value, (int, float)) and not isinstance(value, bool) else None, digits)
+    return text if text == "–" else f"{text} %"
+
+
+def interval(ci: Any, digits: int = 2, *, shares: bool = False) -> str:
+    """A 95 % interval as "low to high"; empty where there is none."""
+    if not isinstance(ci, (list, tuple)) or len(ci) != 2 or any(figure(end) == "–" for end in ci):
+        return ""
+    low, high = (figure(end * 100, 0) if shares else figure(end, digits) for end in ci)
+    return f"{low} to {high}" + (" %" if shares else "")
+
+
+def probability(p: Any) -> str:
+    """A p- or q-value without the letter: "0.004", "< 0.001"."""
+    if figure(p) == "–":
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def hectares(value: Any) -> str:
+    """An area to three figures, thousands set apart."""
+    if figure(value) == "–":
+        return "–"
+    size = 0 if value == 0 else math.floor(math.log10(abs(value)))
+    rounded = round(value, max(0, 2 - size)) if size < 3 else round(value, 2 - size)
+    text = f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+    return text.replace(",", "\u202f").replace("-", "−")
+
+
+def seconds(value: Any) -> str:
+    """A duration, "4.2 s" or "3 min 20 s"."""
+    if figure(value) == "–":
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
