@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -303,7 +304,10 @@ def _read_torchscript(path: Path) -> nn.Module:
             code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
         if any(_OPENS_FILES.search(part) for part in code):
             raise NetworkError(f"{path} contains operators that open files, which is refused: export it without them")
-        script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            # Deprecated for making archives; there is no other way to read those that exist.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
+            script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         return Opaque(script)
     except (zipfile.BadZipFile, RuntimeError) as error:
         raise NetworkError(f"{path} is no TorchScript archive: {str(error).splitlines()[0][:200]}") from error
