@@ -69,9 +69,19 @@ def test_the_processing_offset_left_in_is_noticed() -> None:
 def test_data_far_from_the_training_data_name_the_band() -> None:
     notes = check_contract(spec(mean=(0.12, 0.12, 0.12, 0.9), std=(0.05,) * 4), images())
     assert "B08 (" in only(notes, "units").message
-    # The same numbers, with the card's bands in another order than the data's, must find the same band.
-    swapped = spec(bands=("B08", "B02", "B03", "B04"), mean=(0.9, 0.12, 0.12, 0.12), std=(0.05,) * 4)
-    assert "B08 (" in only(check_contract(swapped, images()), "units").message
+
+
+def test_distances_are_taken_band_by_band_whatever_the_order() -> None:
+    bright = images()
+    bright._pixels = bright._pixels * np.array([1, 1, 1, 5], np.float32)[:, None, None]
+    order = ("B08", "B02", "B03", "B04")
+    fitting = spec(bands=order, mean=(0.6, 0.12, 0.12, 0.12), std=(0.05,) * 4)
+    assert [note.field for note in check_contract(fitting, bright)] == ["bands"]
+    wrong = spec(bands=order, mean=(0.12, 0.6, 0.12, 0.12), std=(0.05,) * 4)
+    message = only(check_contract(wrong, bright), "units").message
+    assert "B08 (" in message
+    assert "B02 (" in message
+    assert "B03 (" not in message
 
 
 def test_classes() -> None:

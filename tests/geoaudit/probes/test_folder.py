@@ -10,6 +10,7 @@ import pytest
 
 from dnd_core.errors import ProbeError
 from geoaudit.probes import FolderProbe, skip_summary
+from geoaudit.probes.base import files_fingerprint
 
 from .drawing import ramp, write_raster
 
@@ -62,6 +63,20 @@ def test_large_sets_are_known_by_the_ends_of_their_files(root: Path, monkeypatch
     assert ends != whole
     write_raster(root / "water" / "water 2.tif", ramp(4, 8, 8, start=5000), bands=BANDS)
     assert FolderProbe(root, scale=1e-4).fingerprint != ends
+
+
+@pytest.mark.parametrize(("place", "seen"), [(0, True), (299_999, True), (150_000, False)])
+def test_the_ends_of_large_files_are_their_first_and_last_64_kib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int, seen: bool
+) -> None:
+    path = tmp_path / "large.bin"
+    content = bytearray(300_000)
+    path.write_bytes(content)
+    monkeypatch.setattr("geoaudit.probes.base._WHOLE_BYTES", 1000)
+    before = files_fingerprint([path], tmp_path)
+    content[place] = 1
+    path.write_bytes(content)
+    assert (files_fingerprint([path], tmp_path) != before) == seen
 
 
 def test_what_cannot_be_used_is_left_out_and_counted(root: Path) -> None:

@@ -78,6 +78,15 @@ def test_edges_beyond_the_scene_are_padded_and_invalid(tmp_path: Path) -> None:
     assert [skip.reason for skip in whole.skipped] == ["mostly without data"]
 
 
+def test_padding_is_no_data_though_another_file_declares_its_own(tmp_path: Path) -> None:
+    """The first file's nodata is 9999; the second is padded with zeros, which only its footprint can tell."""
+    first = write_raster(tmp_path / "a.tif", numbered(16, 16), bands=BANDS, scale=1e-4, nodata=9999)
+    second = write_raster(tmp_path / "b.tif", numbered(16, 24), bands=BANDS, scale=1e-4, origin=(WEST + 1000, NORTH))
+    probe = RasterProbe([first, second], size=16)
+    shares = [float(probe.valid([index]).mean()) for index in range(len(probe))]
+    assert shares == [1.0, 1.0, 0.5]
+
+
 def test_cells_without_data_are_left_out(tmp_path: Path) -> None:
     values = numbered(16, 32)
     values[:, :, :16] = 0
