@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 from typing import Any
 
 from geoaudit.report.text import plain
@@ -15,6 +17,7 @@ __all__ = ["Chart", "charts", "library"]
 
 ACCENT, WARM, QUIET = "#1f7a6d", "#d1495b", "#8a9a96"
 STATUS_COLOURS = {"labelled": "#1f7a6d", "weak": "#e0a030", "abstained": "#9aa8a4", "dead": "#4b5653"}
+FONT = "Noto Sans, sans-serif"
 _WIDTH = 430
 _MOST_BARS = 24
 
@@ -29,10 +32,12 @@ class Chart:
     svg: str
 
 
+@lru_cache(maxsize=1)
 def library() -> str:
     """The JavaScript that draws the live charts, to be put inside the page."""
     import vl_convert
 
+    # A second or two of work, the same each time.
     script: str = vl_convert.javascript_bundle(snippet="window.drawChart = vegaEmbed;")
     return script
 
@@ -64,10 +69,12 @@ def _finish(name: str, chart: Any) -> Chart:
         .configure_axis(
             labelColor="currentColor", titleColor="currentColor", tickColor="currentColor", domainColor="currentColor",
             gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelLimit=190,
-            titleFontWeight="normal", labelFontSize=12, titleFontSize=12, labelFont="sans-serif", titleFont="sans-serif",
+            titleFontWeight="normal", labelFontSize=12, titleFontSize=12, labelFont=FONT, titleFont=FONT,
         )
-        .configure_legend(labelColor="currentColor", titleColor="currentColor", labelFont="sans-serif", labelFontSize=12)
+        .configure_legend(labelColor="currentColor", titleColor="currentColor", labelFont=FONT, labelFontSize=12)
     )  # fmt: skip
+    # Text is measured with the report's own font, so that the picture does not depend on the machine.
+    vl_convert.register_font_directory(str(resources.files("geoaudit.report").joinpath("fonts")))
     spec = json.loads(chart.to_json(indent=None))
     svg: str = vl_convert.vegalite_to_svg(json.dumps(spec))
     return Chart(name, title, spec, svg)
@@ -164,11 +171,12 @@ def _fit(results: Results) -> Chart | None:
     counted["low"], counted["high"] = counted["bin"] - 0.023, counted["bin"] + 0.023
     counted["word"] = [say(f"neuron.{status}") if status in STATUS_COLOURS else plain(status, 20) for status in counted["status"]]
     colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
+    wide = alt.Scale(domain=[min(-0.2, float(r.min()) - 0.05), 1])
     bars = (
         alt.Chart(counted)
         .mark_bar()
         .encode(
-            x=alt.X("low:Q", title=say("chart.fit.x"), scale=alt.Scale(domain=[min(-0.2, float(r.min()) - 0.05), 1])),
+            x=alt.X("low:Q", bin="binned", title=say("chart.fit.x"), axis=alt.Axis(tickCount=6), scale=wide),
             x2="high:Q",
             y=alt.Y("neurons:Q", title=say("chart.fit.y"), axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("word:N", scale=colours, legend=alt.Legend(title=None, orient="top"), sort=None),

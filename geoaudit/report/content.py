@@ -99,9 +99,9 @@ def _next(results: Results, findings: Sequence[Mapping[str, Any]]) -> list[str]:
         for finding in findings
         if finding["status"] == "fail" and finding["recommendation"]
     ]
-    unsure = [plain(check["title"]) for check in results.checks if check["status"] in ("inconclusive", "not_run")]
+    unsure = [f"“{plain(check['title'])}”" for check in results.checks if check["status"] in ("inconclusive", "not_run")]
     if unsure:
-        advice.append(say("next.open", rules="; ".join(unsure)))
+        advice.append(say("next.open", rules=", ".join(unsure)))
     return advice or [say("next.none")]
 
 
@@ -292,6 +292,10 @@ def accuracy_table(results: Results) -> dict[str, Any] | None:
     table = report.to_dict()
     for number, row in enumerate(table["classes"]):
         row["name"] = shown[number]
+        for key in ("producers", "users"):
+            # Without a single error every cluster agrees and the interval shrinks to a point, which says too much.
+            if row[key]["low"] == row[key]["high"]:
+                row[key] |= {"low": None, "high": None}
         row["n"] = int(sum(table["counts"][r][number] for r in range(len(names))))
     table["clustered"] = clustered
     table["notes"] = [] if not isinstance(table.get("notes"), list) else table["notes"]

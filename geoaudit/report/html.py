@@ -8,21 +8,20 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from dnd_core.errors import StoreError
 from dnd_core.types import UnitId
-from geoaudit.report import maps as cartography
+from geoaudit.report.atlas import MAP_THUMB, Atlas, anchor
 from geoaudit.report.charts import Chart, charts, library
 from geoaudit.report.content import content
-from geoaudit.report.pictures import ContactSheet, Place, data_uri, encode, open_rgb
-from geoaudit.report.text import figure, hectares, percent, plain
-from geoaudit.report.wording import count, say
+from geoaudit.report.pictures import ContactSheet, Place, open_rgb
+from geoaudit.report.text import figure, percent, plain
+from geoaudit.report.wording import say
 from geoaudit.results import Results, Unit
 
 __all__ = ["GLOSSARY", "page"]
 
 GLOSSARY = ("neuron", "activation", "fit", "interval", "q", "reliance", "hot", "producers", "users")
-TILE, MAP_THUMB = 64, 96
-_LARGE_MAPS, _CANDIDATES, _CAPTIONS = 14, 6, 3
+TILE = 64
+_CANDIDATES, _CAPTIONS = 6, 3
 
 
 def page(results: Results) -> str:
@@ -36,7 +35,7 @@ def page(results: Results) -> str:
     said = content(results)
     tiles = ContactSheet("s", TILE)
     thumbs = ContactSheet("m", MAP_THUMB, quality=72)
-    atlas = _Atlas(results)
+    atlas = Atlas(results)
     mapped = atlas.thumbnails(thumbs)
     for finding in said["findings"] + said["suppressed"]:
         finding["figure"] = atlas.figure(finding["units"])
@@ -67,7 +66,7 @@ def page(results: Results) -> str:
         tile_title=lambda image: _tile_title(results, image, names),
         said=lambda image: _said(results, image, names),
         scale_of=_scale,
-        unit_anchor=_anchor,
+        unit_anchor=anchor,
         short=lambda unit: plain(unit, 40),
         signed=lambda value: figure(value, signed=True),
         pct=percent,
@@ -84,10 +83,6 @@ def _chart(chart: Chart) -> dict[str, Any]:
     # Inside a script element only "<" can end it, so it is written as an escape of JSON.
     spec = json.dumps(chart.spec, sort_keys=True, ensure_ascii=True).replace("<", "\\u003c")
     return {"name": chart.name, "title": chart.title, "svg": Markup(chart.svg), "json": Markup(spec)}  # noqa: S704
-
-
-def _anchor(unit: UnitId | str) -> str:
-    return "unit-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in str(unit)[:80])
 
 
 def _add(sheet: ContactSheet, results: Results, image: int) -> None:
@@ -154,7 +149,7 @@ def _neuron(results: Results, unit: UnitId, tiles: ContactSheet, mapped: Mapping
     # A neuron can be found by what it is called, by what it might have been called, and by its number.
     words = " ".join([str(unit), label, *(plain(text, 60) for text in known.labels)]).lower()
     return {
-        "name": plain(unit, 60), "anchor": _anchor(unit), "layer": plain(unit.layer, 60), "status": status,
+        "name": plain(unit, 60), "anchor": anchor(unit), "layer": plain(unit.layer, 60), "status": status,
         "status_word": say(f"neuron.{status}"), "means": say(f"neuron.{status}.means"), "label": label,
         "also": say("neuron.also", labels="; ".join(plain(text, 50) for text in known.labels[1:3])) if known.labels[1:] else "",
         "words": plain(words, 300), "top": top, "map": mapped.get(unit), "fit": _fit(known),
@@ -184,149 +179,3 @@ def _fit(unit: Unit) -> dict[str, Any] | None:
         "r": figure(r), "width": round(100 * min(1.0, max(0.0, r)), 1), "null": place,
         "text": say("neuron.fit.of", r=figure(r), threshold=figure(bar)),
     }  # fmt: skip
-
-
-class _Atlas:
-    """The maps of a page: a thumbnail for every mapped unit, large ones for those that findings and groups lead to."""
-
-    def __init__(self, results: Results) -> None:
-        self.results = results
-        self.scenes = cartography.backdrops(results)
-        self.small = cartography.backdrops(results, 192) if results.maps() else []
-        self._large: dict[UnitId, tuple[int, cartography.Overlay]] = {}
-
-    def large(self, unit: UnitId) -> tuple[int, cartography.Overlay] | None:
-        """Number of the first scene that a unit's map reaches, and the overlay."""
-        if unit not in self._large:
-            for number, scene in enumerate(self.scenes):
-                laid = cartography.overlay(self.results, unit, scene)
-                if laid is not None:
-                    self._large[unit] = (number, laid)
-                    break
-        return self._large.get(unit)
-
-    def thumbnails(self, sheet: ContactSheet) -> dict[UnitId, Place]:
-        """Small maps of all mapped units, put on a contact sheet."""
-        found = {}
-        for unit in self.results.maps():
-            for scene in self.small:
-                laid = cartography.overlay(self.results, unit, scene)
-                if laid is not None:
-                    picture = cartography.composite(scene, laid)
-                    edge = max(picture.size)
-                    square = picture.resize((MAP_THUMB, MAP_THUMB)) if picture.width == picture.height else _pad(picture, edge)
-                    found[unit] = sheet.add(unit, square)
-                    break
-        return found
-
-    def figure(self, units: list[str]) -> dict[str, Any] | None:
-        """A still map of the first of these units that has one."""
-        for text in units:
-            try:
-                unit = UnitId.parse(text)
-            except ValueError:
-                continue
-            if unit in self.results.maps():
-                laid = self.large(unit)
-                if laid is not None:
-                    return self._still(unit, *laid)
-        return None
-
-    def _still(self, unit: UnitId, number: int, laid: cartography.Overlay) -> dict[str, Any]:
-        scene = self.scenes[number]
-        return {
-            "uri": data_uri(encode(cartography.composite(scene, laid, min(640, scene.image.width)), quality=80)),
-            "scene": plain(scene.name, 60), "unit": plain(unit, 60), "anchor": _anchor(unit), "spots": _spots(laid),
-        }  # fmt: skip
-
-    def first(self) -> dict[str, Any] | None:
-        """A map for the head of a page without findings: the best verified unit that has one."""
-        best = sorted(self.results.maps(), key=lambda unit: -(self._known(unit)[1]))
-        for unit in best:
-            laid = self.large(unit)
-            if laid is not None:
-                return self._still(unit, *laid) | {"label": self._known(unit)[0]}
-        return None
-
-    def _known(self, unit: UnitId) -> tuple[str, float]:
-        try:
-            known = self.results.unit(unit)
-        except StoreError:
-            return "", -1.0
-        verified = known.status == "labelled"
-        return plain(known.label, 60) or say("neuron.unlabelled"), (known.figures["r"] or 0.0) if verified else -1.0
-
-    def _wanted(self) -> list[UnitId]:
-        """Units of findings first, then the best of each group, each once."""
-        maps = self.results.maps()
-        wanted: dict[UnitId, None] = {}
-        for finding in self.results.findings:
-            for unit in finding.get("units", ())[:4]:
-                text = unit if isinstance(unit, str) else f"{finding.get('layer')}/{unit}"
-                wanted |= {known: None for known in maps if str(known) == text}
-        best = sorted(maps, key=lambda unit: -self._known(unit)[1])
-        seen = {self._known(unit)[0] for unit in wanted}
-        for unit in best:
-            label, score = self._known(unit)
-            if label not in seen and score >= 0:
-                seen.add(label)
-                wanted[unit] = None
-        for unit in best:
-            wanted.setdefault(unit, None)
-        return list(wanted)[:_LARGE_MAPS]
-
-    def figures(self) -> list[dict[str, Any]]:
-        """One chooser a scene: the scene, its overlays and the predicted classes."""
-        wanted = self._wanted()
-        laid = {unit: self.large(unit) for unit in wanted}
-        made = []
-        for number, scene in enumerate(self.scenes):
-            layers = []
-            for position, unit in enumerate(wanted):
-                mine = laid[unit]
-                if mine is None or mine[0] != number:
-                    continue
-                layers.append({
-                    "key": f"u{position}", "name": plain(unit, 60), "label": self._known(unit)[0], "heat": True,
-                    "uri": data_uri(encode(cartography.heat(mine[1].strength), "PNG"), "png"),
-                    "path": cartography.path_of(mine[1].outlines), "detail": _spots(mine[1]),
-                })  # fmt: skip
-            classes = cartography.class_overlay(self.results, scene)
-            legend = []
-            if classes is not None:
-                layers.append({
-                    "key": "classes", "name": "", "label": say("map.classes"), "heat": False, "path": "", "detail": "",
-                    "uri": data_uri(encode(classes[0], "PNG"), "png"),
-                })  # fmt: skip
-                legend = [
-                    {"name": plain(one["name"], 40), "colour": one["colour"], "share": percent(one["share"])}
-                    for one in classes[1]
-                ]
-            if layers:
-                made.append({
-                    "scene": plain(scene.name, 60), "uri": data_uri(encode(scene.image)), "width": scene.image.width,
-                    "height": scene.image.height, "layers": layers, "legend": legend, "ruler": _ruler(scene),
-                })  # fmt: skip
-        return made
-
-
-def _pad(picture: Any, edge: int) -> Any:
-    """A picture that is not square, in the middle of a square one."""
-    from PIL import Image
-
-    square = Image.new("RGB", (edge, edge), (24, 34, 31))
-    square.paste(picture, ((edge - picture.width) // 2, (edge - picture.height) // 2))
-    return square.resize((MAP_THUMB, MAP_THUMB))
-
-
-def _spots(laid: cartography.Overlay) -> str:
-    return say("map.spots", spots=count(laid.spots, "spot"), area=hectares(laid.area_ha)) if laid.spots else ""
-
-
-def _ruler(scene: cartography.Backdrop) -> dict[str, Any] | None:
-    """A round length near a fifth of the picture's width."""
-    if scene.metres is None:
-        return None
-    whole = scene.metres * scene.image.width / 1000
-    fitting = [km for km in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if km <= whole * 0.3]
-    return {"km": f"{fitting[-1]:g}", "share": round(100 * fitting[-1] / whole, 2)} if fitting else None

@@ -1,0 +1,331 @@
+"""The document: PDF/A set by typst from the same content as the page, with fonts of its own.
+
+Values travel to typst as one JSON file and are set as text, so no label can act as markup. Equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from dnd_core.errors import DndError
+from geoaudit.report import maps as cartography
+from geoaudit.report.atlas import Atlas
+from geoaudit.report.charts import charts
+from geoaudit.report.content import content
+from geoaudit.report.html import GLOSSARY
+from geoaudit.report.pictures import encode, open_rgb
+from geoaudit.report.text import figure, hectares, percent, plain
+from geoaudit.report.wording import say
+from geoaudit.results import Results, TopImage
+
+__all__ = ["ReportError", "document", "printable"]
+
+STANDARD = "a-2a"
+_MOST_FINDINGS, _GALLERY, _MOST_GROUPS, _MOST_CLASSES = 10, 16, 24, 40
+_LONG_WORD, _BREAK = 22, "\u200b"
+_CELL = 72
+
+
+class ReportError(DndError):
+    """A report cannot be made from this run."""
+
+
+def document(results: Results) -> bytes:
+    """The PDF of a run.
+
+    Raises:
+        ReportError: typst refuses the document; the message says why.
+
+    """
+    import typst
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        data = _Document(results, root).data()
+        (root / "data.json").write_text(json.dumps(printable(data), ensure_ascii=False), encoding="utf-8")
+        template = resources.files(__package__).joinpath("templates").joinpath("report.typ")
+        (root / "report.typ").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        try:
+            made: bytes = typst.compile(
+                str(root / "report.typ"),
+                root=str(root),
+                font_paths=[str(_fonts())],
+                ignore_system_fonts=True,
+                pdf_standards=[STANDARD],
+                timestamp=_created(results),
+            )
+        except RuntimeError as error:
+            raise ReportError(f"the PDF cannot be set: {plain(error, 400)}") from error
+    return made
+
+
+def _fonts() -> Path:
+    return Path(str(resources.files(__package__).joinpath("fonts")))
+
+
+def _created(results: Results) -> datetime.datetime:
+    """When the run started, as the manifest says; the epoch where it does not."""
+    timings = results.manifest.get("timings")
+    text = timings.get("created") if isinstance(timings, Mapping) else None
+    try:
+        when = datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
+
+
+@lru_cache(maxsize=1)
+def _covered() -> frozenset[int]:
+    """Characters that the fonts of the report can show."""
+    from fontTools.ttLib import TTFont
+
+    found: set[int] = set()
+    for path in sorted(_fonts().glob("*.ttf")):
+        with TTFont(path, lazy=True) as font:
+            found |= set(font.getBestCmap())
+    return frozenset(found)
+
+
+def printable(value: Any) -> Any:
+    """A nested value whose texts hold only what the fonts can show and may be broken inside long words.
+
+    A character without a glyph is written as its code point: PDF/A forbids the empty box, and a reader learns more.
+    """
+    if isinstance(value, str):
+        return _breakable("".join(c if ord(c) in _covered() else f"[U+{ord(c):04X}]" for c in value))
+    if isinstance(value, Mapping):
+        return {key: item if key in ("file", "anchor", "colour") else printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable(item) for item in value]
+    return value
+
+
+def _breakable(text: str) -> str:
+    words = []
+    for word in text.split(" "):
+        if len(word) > _LONG_WORD:
+            word = _BREAK.join(word[start : start + 12] for start in range(0, len(word), 12))
+        words.append(word)
+    return " ".join(words)
+
+
+class _Document:
+    """Gathers what the template reads and writes its pictures beside it."""
+
+    def __init__(self, results: Results, root: Path) -> None:
+        self.results = results
+        self.root = root
+        self.atlas = Atlas(results)
+        self.pictures = 0
+
+    def data(self) -> dict[str, Any]:
+        said = content(self.results)
+        findings = [self._finding(finding) for finding in said["findings"][:_MOST_FINDINGS]]
+        hidden = len(said["findings"]) - len(findings)
+        accuracy, area = _accuracy(said["accuracy"])
+        maps = self._maps()
+        lead = next((finding for finding in findings if finding["map"]), None)
+        hero = lead["map"] if lead else maps[0] if maps else None
+        return {
+            **{key: said[key] for key in ("title", "model", "verdict", "problems", "facts", "next", "has_audit", "checks",
+                                          "hashes", "versions")},
+            "tool": "geoaudit", "footer": plain(f"geoaudit · {said['title']}", 110), "words": _words(said),
+            "hero": hero, "maps": maps, "classes_map": self._classes(), "findings": findings,
+            "suppressed": [self._finding(finding) for finding in said["suppressed"][:_MOST_FINDINGS]],
+            "more": say("more.findings", n=hidden) if hidden > 0 else "", "accuracy": accuracy, "area": area,
+            "layers": [[row["layer"], *(str(row[name]) for name in ("labelled", "weak", "abstained", "dead", "total"))]
+                       for row in said["layers"]],
+            "charts": self._charts(said), "gallery": self._gallery(),
+            "groups": [[row["name"], str(len(row["units"])), row["leaning"], figure(row["reliance"], signed=True),
+                        row["reliance_ci"], figure(row["loss"], signed=True)] for row in said["groups"][:_MOST_GROUPS]],
+            "attributions": [[row["name"], row["licence"], row["text"]] for row in said["attributions"]],
+            "decisions": [[f["id"], f["title"], f["decision_line"]] for f in findings] or [["–", say("findings.none"), ""]],
+        }  # fmt: skip
+
+    def _save(self, image: Image.Image, alt: str, kind: str = "JPEG") -> dict[str, str]:
+        self.pictures += 1
+        name = f"picture-{self.pictures:03d}.{'jpg' if kind == 'JPEG' else 'png'}"
+        (self.root / name).write_bytes(encode(image, kind, quality=86))
+        return {"file": name, "alt": plain(alt, 200)}
+
+    def _finding(self, finding: Mapping[str, Any]) -> dict[str, Any]:
+        raw = [step["raw"] for rung in finding["ladder"] for step in rung["steps"] if step["raw"]]
+        values = [0.0, *(value for entry in raw for value in entry.values())]
+        ladder = [
+            {**rung, "steps": [{**step, "against": say("ladder.null", null=step["null"]) if step["null"] else ""} for step in rung["steps"]]}
+            for rung in finding["ladder"]
+        ]  # fmt: skip
+        area = f"{finding['area']} ha" + (f" ({finding['area_interval']})" if finding["area_interval"] else "")
+        figures = [
+            ("finding.class", finding["class"]), ("finding.concept", finding["concept"]), ("finding.why", finding["why"]),
+            ("finding.effect", finding["effect"]), ("finding.n", "" if finding["n"] is None else str(finding["n"])),
+            ("finding.q", finding["q"]), ("finding.confidence", finding["confidence"]),
+            ("finding.prevalence", finding["prevalence"]), ("finding.area", area if finding["area"] != "–" else ""),
+            ("finding.false_alarm", finding["false_alarm"]),
+            ("finding.units", ", ".join(plain(unit, 40) for unit in finding["units"][:8])),
+        ]  # fmt: skip
+        advice = [("finding.recommendation", "recommendation"), ("finding.retest", "retest"), ("finding.limitations", "limitations")]
+        decision = finding["decision"]
+        line = "" if decision is None else ", ".join(part for part in decision.values() if part)
+        return {
+            **{key: finding[key] for key in ("id", "anchor", "title", "severity", "severity_word", "severity_means", "status",
+                                             "status_word", "baseline", "suppression")},
+            "ladder": ladder, "scale": [min(values), max(values)], "decision_line": line,
+            "figures": [[say(key), value] for key, value in figures if value not in ("", "–")],
+            "advice": [[say(key), finding[name]] for key, name in advice if finding[name]],
+            "map": self._map_of(finding["units"]),
+            "examples_strip": self._strip(finding["examples"][:8], say("examples.title")),
+            "counter_strip": self._strip(finding["counterexamples"][:8], say("counterexamples.title")),
+        }  # fmt: skip
+
+    def _map_of(self, units: Sequence[str]) -> dict[str, Any] | None:
+        found = self.atlas.best_of(units)
+        return None if found is None else self._map(*found, width=620)
+
+    def _map(self, unit: Any, number: int, laid: cartography.Overlay, width: int) -> dict[str, Any]:
+        scene = self.atlas.scenes[number]
+        image = cartography.composite(scene, laid, min(width, scene.image.width))
+        saved = self._save(image, say("map.alt", scene=plain(scene.name, 60), unit=plain(unit, 60)))
+        caption = say("finding.map", unit=plain(unit, 60))
+        return {**saved, "caption": caption, "label": self.atlas.label(unit)}
+
+    def _maps(self) -> list[dict[str, Any]]:
+        """A large map for each scene, of the unit that findings or labels put first there."""
+        made, seen = [], set()
+        for unit in self.atlas.wanted():
+            found = self.atlas.large(unit)
+            if found is not None and found[0] not in seen and len(made) < 2:
+                seen.add(found[0])
+                made.append(self._map(unit, *found, width=960))
+        return made
+
+    def _classes(self) -> dict[str, Any] | None:
+        for scene in self.atlas.scenes:
+            found = cartography.class_overlay(self.results, scene)
+            if found is not None:
+                layer = Image.composite(found[0].convert("RGB"), scene.image, found[0].convert("RGBA").getchannel("A"))
+                legend = [
+                    {"name": plain(one["name"], 40), "colour": one["colour"], "share": percent(one["share"])}
+                    for one in found[1][:_MOST_CLASSES]
+                ]
+                return {**self._save(layer, say("map.classes")), "legend": legend}
+        return None
+
+    def _strip(self, images: Sequence[int], alt: str, columns: int = 4) -> dict[str, str] | None:
+        return self._tiles([TopImage(image, None, 0.0) for image in images], alt, columns)
+
+    def _tiles(self, views: Sequence[TopImage], alt: str, columns: int) -> dict[str, str] | None:
+        cells = []
+        for view in views:
+            opened = open_rgb(self.results.thumbnail(view.image))
+            if opened is None:
+                continue
+            scale = _CELL / opened.width, _CELL / opened.height
+            cell = open_rgb(self.results.thumbnail(view.image), _CELL)
+            if cell is not None:
+                if view.box is not None:
+                    b = view.box
+                    edges = (b.left * scale[0], b.top * scale[1], b.right * scale[0] - 1, b.bottom * scale[1] - 1)
+                    ImageDraw.Draw(cell).rectangle(edges, outline=(255, 225, 77), width=2)
+                cells.append(cell)
+        if not cells:
+            return None
+        rows = -(-len(cells) // columns)
+        sheet = Image.new("RGB", (columns * (_CELL + 4) - 4, rows * (_CELL + 4) - 4), (255, 255, 255))
+        for number, cell in enumerate(cells):
+            sheet.paste(cell, (number % columns * (_CELL + 4), number // columns * (_CELL + 4)))
+        return self._save(sheet, alt, "PNG")
+
+    def _charts(self, said: Mapping[str, Any]) -> list[dict[str, str]]:
+        made = []
+        for chart in charts(self.results, said):
+            name = f"chart-{chart.name}.svg"
+            (self.root / name).write_text(chart.svg.replace("currentColor", "#26322f"), encoding="utf-8")
+            made.append({"file": name, "alt": chart.title, "title": chart.title})
+        return made
+
+    def _gallery(self) -> list[dict[str, Any]]:
+        """The best-supported neuron of each label, then more, verified ones first."""
+        known = [self.results.unit(unit) for unit in self.results.unit_ids]
+        known = [unit for unit in known if unit.status == "labelled" and unit.label]
+        known.sort(key=lambda unit: (-(unit.figures["r"] or 0.0), str(unit.id)))
+        firsts: dict[str, Any] = {}
+        for unit in known:
+            firsts.setdefault(unit.label, unit)
+        order = [*firsts.values(), *(unit for unit in known if firsts[unit.label] is not unit)][:_GALLERY]
+        made = []
+        for unit in order:
+            strip = self._tiles(unit.top_images[:6], say("neuron.tiles", unit=plain(unit.id, 60)), 6)
+            if strip is not None:
+                fit = say("neuron.fit.of", r=figure(unit.figures["r"]), threshold=figure(unit.figures["threshold"]))
+                made.append({
+                    **strip, "label": plain(unit.label, 60), "status": unit.status, "detail": f"{plain(unit.id, 50)} · {fit}",
+                    "status_word": say(f"neuron.{unit.status}"),
+                })  # fmt: skip
+        return made
+
+
+def _accuracy(table: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, list[list[str]] | None]:
+    if table is None:
+        return None, None
+    overall = table["overall"]
+    lead = say("accuracy.lead" if table["clustered"] else "accuracy.lead.simple")
+    lead += f" {say('accuracy.overall')}: {percent(overall['estimate'])}{_range(overall)}."
+    rows = []
+    for row in table["classes"][:_MOST_CLASSES]:
+        cells = [row["name"], str(row["n"])]
+        for key in ("producers", "users"):
+            cells += [percent(row[key]["estimate"]), _range(row[key]).strip(" ()")]
+        rows.append(cells)
+    areas = [
+        [row["name"], hectares(row["area"]["estimate"]), f"{hectares(row['area']['low'])} to {hectares(row['area']['high'])}"]
+        for row in table["classes"][:_MOST_CLASSES]
+        if table.get("hectares") and row["area"]["estimate"] is not None
+    ]
+    return {"lead": lead, "rows": rows, "notes": table["notes"]}, areas or None
+
+
+def _range(entry: Mapping[str, Any]) -> str:
+    return "" if entry["low"] is None else f" ({percent(entry['low'])} – {percent(entry['high'])})"
+
+
+def _words(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The catalogue's part that the template sets."""
+    plain_keys = {
+        "language": "language", "kicker": "kicker", "problems": "problems.title", "findings": "findings.title",
+        "findings_lead": "findings.lead", "findings_none": "findings.none", "findings_unknown": "findings.unknown",
+        "next": "next.title", "map": "map.title", "classes_map": "map.classes", "ladder": "ladder.title",
+        "examples": "examples.title", "counterexamples": "counterexamples.title", "checks": "checks.title",
+        "checks_lead": "checks.lead", "checks_none": "checks.none", "accuracy": "accuracy.title",
+        "accuracy_none": "accuracy.none", "area": "accuracy.area", "numbers": "numbers.title",
+        "neurons_empty": "neurons.empty", "gallery": "gallery.title", "groups": "groups.title", "method": "method.title",
+        "method_source": "method.source", "limits": "limits.title", "glossary": "glossary.title",
+        "provenance": "provenance.title", "attributions": "provenance.attributions", "hashes": "provenance.hashes",
+        "versions": "provenance.versions", "unknown": "provenance.unknown", "sign": "sign.title", "sign_lead": "sign.lead",
+        "sign_options": "sign.options",
+    }  # fmt: skip
+    heads = {
+        "checks_head": ("column.check", "column.result", "column.reason", "column.tested", "column.null"),
+        "accuracy_head": ("column.class", "column.n", "column.producers", "column.ci", "column.users", "column.ci"),
+        "area_head": ("column.class", "column.area", "column.ci"),
+        "layers_head": ("column.layer", "neuron.labelled", "neuron.weak", "neuron.abstained", "neuron.dead", "column.total"),
+        "groups_head": ("column.concept", "column.units", "column.leaning", "column.reliance", "column.ci", "column.loss"),
+        "sign_head": ("column.id", "finding", "sign.decision"), "sign_lines": ("sign.name", "sign.date", "sign.signature"),
+    }  # fmt: skip
+    return {
+        **{name: say(key) for name, key in plain_keys.items()},
+        **{name: [say(key) for key in keys] for name, keys in heads.items()},
+        "method_steps": [say(f"method.{n}") for n in range(1, 7)],
+        "limits_list": [say(f"limits.{n}") for n in range(1, 6)],
+        "glossary_list": [[say(f"glossary.{key}"), say(f"glossary.{key}.is")] for key in GLOSSARY],
+        "sign_blocked": say("sign.blocked", sentence=said["verdict"]["sentence"]),
+    }
