@@ -231,8 +231,8 @@ class CaptionIndex:
         overlap = self._overlap(texts)
         cosine = self._encoder.encode_texts(texts) @ self._vectors.T
         meaning = np.clip((cosine - _COSINE_FLOOR) / (1 - _COSINE_FLOOR), 0, 1)
-        # "Horizontal stripes" shares its noun with "vertical stripes", and its embedding for that reason alone: once words
-        # are shared, the ones that are not weigh heavily on both halves.
+        # "Horizontal stripes" shares its noun with "vertical stripes", and its embedding for that reason alone: once
+        # words are shared, the ones that are not weigh heavily on both halves.
         partial = overlap**4
         clause_score = (0.5 * partial + 0.5 * meaning * np.where(overlap > 0, partial, 1)).astype(np.float32)
         shown = np.zeros((len(texts), self._n), dtype=np.float32)
