@@ -19,8 +19,10 @@ from dnd_core.config import DescribeConfig
 from dnd_core.images import ImageSet
 from dnd_core.layers import LayerInfo
 from dnd_core.networks import Network
+from dnd_core.presence import presence
 from dnd_core.protocols import TextEncoder
-from dnd_core.scoring import SCORES
+from dnd_core.scoring import pearson_matrix
+from dnd_core.selection import SCORES
 from dnd_core.store import RunStore, Stage, fingerprint, write_table
 from dnd_core.types import UnitId
 
@@ -29,13 +31,14 @@ __all__ = [
     "candidate_stage",
     "caption_stage",
     "concept_stage",
+    "presence_in",
     "probe_stage",
     "selection_stage",
     "top_stage",
 ]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 2, "concepts": 1, "selection": 1, "verification": 1}
+VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 2, "concepts": 1, "selection": 2, "verification": 1}
 
 # Captions of images at large: enough to know how common a phrase is, few enough for a slow captioner.
 BACKGROUND = 400
@@ -294,7 +297,7 @@ def encode_images(context: Context, images: Any, batch: int = 256) -> NDArray[np
 
 
 def selection_stage(context: Context, shown: Stage) -> Stage:
-    """Step 3b: every candidate's four scores, best first (paper section 3.3)."""
+    """Step 3b: every candidate's scores, best first (paper section 3.3)."""
     settings = context.config.selection
     stage = context.stage("selection", shown.key, asdict(settings))
     if stage.done:
@@ -308,11 +311,17 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
     own_space = encode_images(context, (view_image(context.images, view) for view in views))
     tops = {key: _views(part) for key, part in top_table.groupby(["layer", "unit"], sort=False)}
     scored: list[dict[str, Any]] = []
+    sample = _background(context)
+    labels = sorted(rows)
+    column = {label: number for number, label in enumerate(labels)}
+    there = presence_in(context, sample, labels)
     for info in context.layers:
+        simulated = pearson_matrix(context.activations(info.name)[sample], there)
         matrix = np.load(root / f"{info.name}.npy")
         of_layer = candidates[candidates["layer"] == info.name]
         for index, part in of_layer.groupby("unit", sort=True):
             own = own_space[[place[view] for view in tops[(info.name, index)]]]
+            own_columns = [column[label] for label in part["label"]]
             ranked = selection.rank_candidates(
                 proposals.candidates_of(part),
                 matrix[:, int(index)],
@@ -320,6 +329,8 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
                 settings,
                 image_space=space,
                 top_space=own,
+                simulation=simulated[int(index), own_columns],
+                sampled=len(sample),
             )
             for rank, label in enumerate(ranked):
                 candidate = label.candidate
@@ -336,6 +347,17 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
     write_table(stage.path("scores.parquet"), pd.DataFrame(scored, columns=columns))
     stage.commit()
     return stage
+
+
+def presence_in(context: Context, images: NDArray[np.int64], labels: list[str]) -> NDArray[np.float32]:
+    """(images, labels) how much of each concept is in each image: seen by a CLIP, or read in its caption."""
+    if context.text_and_images:
+        encoder: TextEncoder = context.backends.image_encoder
+        seen = encode_images(context, (context.images[int(i)] for i in images))
+        return np.asarray(seen @ encoder.encode_texts(labels).T, dtype=np.float32)
+    captions = captions_of(context)
+    said = [captions[(int(i), *WHOLE)] for i in images]
+    return np.asarray(presence(labels, said, context.backends.text_encoder).T, dtype=np.float32)
 
 
 def concept_rows(context: Context) -> dict[str, NDArray[np.int64]]:

@@ -11,13 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dnd_core import verification
-from dnd_core.captioning import WHOLE
-from dnd_core.describing import Context, captions_of, concept_rows, encode_images
+from dnd_core.describing import Context, concept_rows, presence_in
 from dnd_core.grouping import group_labels
 from dnd_core.layers import LayerInfo
-from dnd_core.presence import presence
-from dnd_core.protocols import TextEncoder
-from dnd_core.scoring import SCORES, activation_rate
+from dnd_core.scoring import activation_rate
+from dnd_core.selection import SCORES
 from dnd_core.store import Stage, fingerprint, write_table
 from dnd_core.types import Status
 
@@ -46,7 +44,11 @@ def verification_stage(context: Context, selected: Stage) -> pd.DataFrame:
         scores = context.table("scores")
         labels = sorted(set(scores["label"]))
         column = {label: number for number, label in enumerate(labels)}
-        concepts = _presence(context, labels) if settings.enabled else np.zeros((0, len(labels)), dtype=np.float32)
+        concepts = (
+            presence_in(context, context.held_out, labels)
+            if settings.enabled
+            else np.zeros((0, len(labels)), dtype=np.float32)
+        )
         tops = _top_images(context)
         rows: list[dict[str, Any]] = []
         for number, info in enumerate(context.layers, start=1):
@@ -58,17 +60,6 @@ def verification_stage(context: Context, selected: Stage) -> pd.DataFrame:
         write_table(stage.path("groups.parquet"), groups)
         stage.commit()
     return context.table("neurons")
-
-
-def _presence(context: Context, labels: list[str]) -> NDArray[np.float32]:
-    """(held-out images, labels) how much of each concept is in each image."""
-    if context.text_and_images:
-        encoder: TextEncoder = context.backends.image_encoder
-        seen = encode_images(context, (context.images[int(i)] for i in context.held_out))
-        return np.asarray(seen @ encoder.encode_texts(labels).T, dtype=np.float32)
-    captions = captions_of(context)
-    held_out = [captions[(int(i), *WHOLE)] for i in context.held_out]
-    return np.asarray(presence(labels, held_out, context.backends.text_encoder).T, dtype=np.float32)
 
 
 def _top_images(context: Context) -> dict[tuple[str, int], str]:
@@ -198,9 +189,15 @@ def _meanings(
         if len(labels) >= most:
             break
         c = concepts[:, column[label]]
-        r, p = verification.adds_meaning(a, said, c, blocks, settings, seed)
-        plain = float(np.corrcoef(a, c)[0, 1]) if c.std() > 0 else 0.0
-        if p <= settings.alpha / len(others) and r > 0 and plain >= bar:
+        r, p, weight = verification.adds_meaning(a, said, c, blocks, settings, seed)
+        plain, alike = (float(np.corrcoef(x, c)[0, 1]) if c.std() > 0 else 0.0 for x in (a, said))
+        if (
+            p <= settings.alpha / len(others)
+            and r > 0
+            and weight >= verification.OWN_WEIGHT
+            and plain >= bar
+            and alike <= verification.ABOUT_THE_SAME
+        ):
             labels.append(label)
             said = np.maximum(said, c)
     return labels

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dnd_core import scoring
 from dnd_core.captioning import Journal, Progress
 from dnd_core.config import SelectionConfig
 from dnd_core.errors import BackendError, ProbeError
 from dnd_core.images import ProbeImage
 from dnd_core.protocols import ConceptImages
-from dnd_core.scoring import score_concepts
 from dnd_core.store import writing
 from dnd_core.types import Candidate, ScoredLabel
 
-__all__ = ["Gallery", "collect", "rank_candidates", "write_pngs"]
+__all__ = ["SCORES", "Gallery", "collect", "rank_candidates", "simplest_first", "write_pngs"]
+
+SCORES = (*scoring.SCORES, "simulation")
+"""The paper's four scores, and the correlation of a concept's presence with the activation over explaining images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +122,10 @@ def rank_candidates(
     *,
     image_space: NDArray[np.float32],
     top_space: NDArray[np.float32],
+    simulation: NDArray[np.floating],
+    sampled: int,
 ) -> list[ScoredLabel]:
-    """Score one unit's candidates with all four scores and put the winner of ``config.score`` first.
+    """Score one unit's candidates with all scores and put the winner of ``config.score`` first.
 
     Args:
         candidates: what was proposed.
@@ -129,22 +134,53 @@ def rank_candidates(
         config: Q, beta and the score that chooses.
         image_space: (M, D) the concept images in a CLIP-like space, rows of length one.
         top_space: (K, D) the unit's own top images there.
+        simulation: (candidates,) correlation of each candidate's presence with the activation over explaining images.
+        sampled: how many images that was measured on.
 
     Returns:
         Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has no
         scores and comes last.
     """
-    shown = [c for c in candidates if len(rows[c.label]) >= config.beta]
-    hidden = [ScoredLabel(c) for c in candidates if len(rows[c.label]) < config.beta]
+    showing = np.array([len(rows[c.label]) >= config.beta for c in candidates], dtype=bool)
+    shown = [c for c, there in zip(candidates, showing, strict=True) if there]
+    hidden = [ScoredLabel(c) for c, there in zip(candidates, showing, strict=True) if not there]
     if not shown:
         return hidden
     quota = min(config.images_per_concept, *(len(rows[c.label]) for c in shown))
     index = np.stack([rows[c.label][:quota] for c in shown])
-    scores = score_concepts(activations[index], image_space[index], top_space, beta=min(config.beta, quota))
-    values = scores[config.score]
-    better = -values if config.score in ("image_products", "topk_squared_x_image_products") else values
-    order = np.argsort(better, kind="stable")
+    scores = scoring.score_concepts(activations[index], image_space[index], top_space, beta=min(config.beta, quota))
+    scores["simulation"] = np.asarray(simulation, dtype=np.float64)[showing]
+    if config.score == "simulation":
+        words = np.array([len(c.label.split()) for c in shown])
+        order = simplest_first(scores["simulation"], words, scores["topk_squared_x_image_products"], sampled)
+    else:
+        order = scoring.order_of(config.score, scores[config.score])
     ranked = [
         ScoredLabel(shown[i], {name: float(column[i]) for name, column in scores.items()}) for i in map(int, order)
     ]
     return ranked + hidden
+
+
+def simplest_first(
+    simulation: NDArray[np.float64], words: NDArray[np.int64], shown: NDArray[np.float64], sampled: int
+) -> NDArray[np.int64]:
+    """Candidates by simulation, except that the shortest of those as good as the best comes first.
+
+    As good is within one standard error of the best correlation (the one-standard-error rule of Breiman et al. 1984): a
+    longer label must earn its words. Among equally short ones the concept images decide.
+
+    Args:
+        simulation: (J,) correlations.
+        words: (J,) length of each label.
+        shown: (J,) the paper's score on concept images, higher is better.
+        sampled: images the correlations were measured on.
+
+    Returns:
+        (J,) candidate indices, best first.
+    """
+    order = np.argsort(-simulation, kind="stable")
+    best = float(simulation[order[0]])
+    error = (1 - best**2) / np.sqrt(max(sampled - 1, 1))
+    close = np.flatnonzero(simulation >= best - error)
+    first = min(close.tolist(), key=lambda i: (words[i], -shown[i], i))
+    return np.asarray([first, *(i for i in order.tolist() if i != first)], dtype=np.int64)

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 # Labels whose presence goes together more than this speak of the same thing and are no null for one another.
 ABOUT_THE_SAME = 0.3
+# A further meaning moves the unit at least half as much as the first one does.
+OWN_WEIGHT = 0.5
 SAME = 0.7
 
 
@@ -204,9 +206,11 @@ def adds_meaning(
     blocks: NDArray[np.int64] | None,
     config: VerificationConfig,
     seed: int,
-) -> tuple[float, float]:
-    """Whether a second label explains what the first leaves: (r, p) of the second's presence with what is left of the
-    activation after a linear fit on the first's.
+) -> tuple[float, float, float]:
+    """Whether a second label explains what the first leaves.
+
+    A part of the first label ("red" beside "red and striped") or another word for it also explains a little of what a
+    noisy presence leaves, but in a fit on both it moves the unit far less than the first does.
 
     Args:
         a: (images,) activation.
@@ -215,8 +219,20 @@ def adds_meaning(
         blocks: as in :func:`verify`.
         config: as there.
         seed: as there.
+
+    Returns:
+        (r, p) of the second's presence with what is left of the activation after a linear fit on the first's, and the
+        weight of the second over that of the first in a linear fit on both, presences scaled to the range 0 to 1.
     """
     x, y = _standard(first[:, None])[:, 0], _standard(a[:, None])[:, 0]
     left = y - x * float((x * y).mean())
     r, p = permutation_null(left[:, None], second[:, None], blocks, config.permutations, seed)
-    return float(r[0]), float(p[0])
+    both = np.column_stack([_unit_range(first), _unit_range(second)])
+    slopes = np.linalg.lstsq(both - both.mean(axis=0), y, rcond=None)[0]
+    weight = float(slopes[1] / slopes[0]) if slopes[0] > 1e-9 else 0.0
+    return float(r[0]), float(p[0]), weight
+
+
+def _unit_range(values: NDArray[np.floating]) -> Floats:
+    low, high = np.percentile(values, [1, 99])
+    return np.asarray(np.clip((values - low) / max(float(high - low), 1e-12), 0, 1), dtype=np.float64)
