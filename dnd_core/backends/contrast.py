@@ -1,13 +1,14 @@
 """How much more a unit's captions say something than other captions do, for many statements at once.
 
-A statement is true or false of a caption, so all that is needed of it are four numbers: the share of the unit's captions
-it is true of, the number of other captions it is true of, and, over captions of the probe at large, how many it is
-true of and the sum of the unit's activation there. Each is additive over captions: the numbers of "A and B", "A or B",
-"A without B" and "no A" follow from those of A, of B and of both, which is one matrix product for all pairs.
+A statement is true or false of a caption, so a few numbers are all that is needed of it: how many of a unit's captions
+it is true of and with what weight, how many other captions, and, over captions of the probe at large, how many and with
+what sum of the unit's activations. Each is additive over captions: the numbers of "A and B", "A or B", "A without B"
+and "no A" follow from those of A, of B and of both, which is one matrix product for all pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,9 @@ class Tally:
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(mine + theirs for mine, theirs in zip(self.parts, other.parts, strict=True)))
 
-    def __getitem__(self, place: object) -> Tally:
-        return Tally(*(part[place] for part in self.parts))  # type: ignore[index]
+    def map(self, change: Callable[[Floats], Floats]) -> Tally:
+        """The same change made to each array, such as taking a diagonal."""
+        return Tally(*(change(part) for part in self.parts))
 
 
 class Weighing:
@@ -78,7 +80,7 @@ class Weighing:
     def everything(self) -> Tally:
         """The statement that is true of every caption."""
         totals = (1.0, len(self.weights), self.others, len(self.standard), 0.0)
-        return Tally(*(np.float64(total) for total in totals))  # type: ignore[arg-type]
+        return Tally(*(np.asarray(total, dtype=np.float64) for total in totals))
 
     def pairs(self, own: NDArray[np.bool_], others: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> Tally:
         """Numbers of "A and B" for all pairs of P phrases, as (P, P) arrays; A alone is on the diagonal.

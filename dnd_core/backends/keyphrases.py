@@ -3,8 +3,8 @@
 A phrase is worth saying when the unit's captions hold it and other images' captions do not. Its worth is what is
 learnt about "does a caption hold it?" from hearing that the caption is one of the unit's: the Kullback-Leibler
 divergence of its share among the unit's captions from its share elsewhere, and, where the unit's activation on
-captioned images at large is known, its correlation with that. Longer statements must earn their length. One measure serves plain
-phrases as well as "A and B", "A or B", "A without B" and "no A", because each is true or false of a caption.
+captioned images at large is known, its correlation with that. Longer statements must earn their length. One measure
+serves plain phrases as well as "A and B", "A or B", "A without B" and "no A": each is true or false of a caption.
 """
 
 from __future__ import annotations
@@ -199,11 +199,13 @@ class Keyphrases:
         plain = self._plain(item, weighing, corpus)
         gain = weighing.gain(plain)
         price = _COST / len(captions)
-        words = self._shortest(plain, np.flatnonzero(plain.count), corpus)
+        # What the top captions lack may still fire the unit: a weaker second meaning seldom reaches the first images.
+        follows = weighing.r(plain)
+        likely = np.argsort(-follows, kind="stable")[:_SHORTLIST]
+        words = self._shortest(plain, np.union1d(np.flatnonzero(plain.count), likely[follows[likely] > 0]), corpus)
         worth = gain - price * words
 
-        kept = [i for i in self._order(worth, words, corpus) if plain.count[i] > 0 and worth[i] > 0 and words[i] > 0]
-        kept = kept[:_SHORTLIST]
+        kept = [i for i in self._order(worth, words, corpus) if worth[i] > 0][:_SHORTLIST]
         phrases = [*kept, *(i for i in self._missing(plain, weighing, corpus) if i not in kept)]
         if not phrases:
             return []
@@ -225,15 +227,18 @@ class Keyphrases:
         rows, ids = corpus.group(item.captions)
         _, elsewhere = corpus.group((*item.contrast, *item.background))
         place, sampled = corpus.group(item.background)
+
+        def counted(ids: NDArray[np.int64], weights: Floats | None = None) -> Floats:
+            return np.bincount(ids, weights, minlength=size).astype(np.float64)
+
+        nothing = np.zeros(size)
         known = len(weighing.standard) > 0
         return Tally(
-            share=np.bincount(ids, weighing.weights[rows], minlength=size),
-            count=np.bincount(ids, minlength=size).astype(np.float64),
-            others=np.bincount(elsewhere, minlength=size).astype(np.float64),
-            sampled=np.bincount(sampled, minlength=size).astype(np.float64) if known else np.zeros(size),
-            fired=np.bincount(sampled, weighing.standard[place], minlength=size).astype(np.float64)
-            if known
-            else np.zeros(size),
+            share=counted(ids, weighing.weights[rows]),
+            count=counted(ids),
+            others=counted(elsewhere),
+            sampled=counted(sampled) if known else nothing,
+            fired=counted(sampled, weighing.standard[place]) if known else nothing,
         )
 
     @staticmethod
@@ -246,8 +251,8 @@ class Keyphrases:
     def _shortest(plain: Tally, present: NDArray[np.int64], corpus: _Corpus) -> Floats:
         """How many words it takes to say a phrase; 0 where a longer phrase says it better.
 
-        Where "vertical" and "vertical stripes" are in exactly the same captions, the longer one is what is meant and the
-        shorter one is what it costs.
+        Where "vertical" and "vertical stripes" are in exactly the same captions, the longer one is what is meant and
+        the shorter one is what it costs.
         """
         words = np.zeros(len(corpus.words))
         same: dict[tuple[float, ...], list[int]] = {}
@@ -297,12 +302,12 @@ class Keyphrases:
     ) -> list[_Statement]:
         """Statements made of two phrases, or of one denied, that are worth more than their parts."""
         length = np.array([words[i] or len(corpus.words[i]) for i in phrases])
-        single = tally[np.diag_indices(len(phrases))]
-        first, second = single[:, None], single[None, :]
+        single = tally.map(np.diagonal)
+        first, second = single.map(lambda part: part[:, None]), single.map(lambda part: part[None, :])
         lengths = length[:, None] + length[None, :] + 1
         alone = weighing.gain(single) - price * length
         denied = weighing.gain(weighing.everything - single) - price * (length + 1)
-        either = Tally(*(np.broadcast_to(part, tally.share.shape) for part in first.parts)) + second - tally
+        either = first + second - tally
         kinds = {
             "and": (tally, np.maximum(alone[:, None], alone[None, :]), "{} and {}"),
             "or": (either, np.maximum(alone[:, None], alone[None, :]), "{} or {}"),
@@ -317,7 +322,9 @@ class Keyphrases:
                 mine, other = set(corpus.words[phrases[a]]), set(corpus.words[phrases[b]])
                 if a >= positive or not ordered or mine <= other or other <= mine:
                     continue
-                label = pattern.format(corpus.surfaces[phrases[a]], corpus.surfaces[phrases[b]])
+                said = [corpus.surfaces[phrases[a]], corpus.surfaces[phrases[b]]]
+                # "red and blue" is "blue and red": one of them is said, for every unit alike.
+                label = pattern.format(*(said if kind == "without" else sorted(said)))
                 found.append(
                     _Statement(
                         label, float(worth[a, b]), round(float(numbers.count[a, b])), (phrases[a], phrases[b]), kind
