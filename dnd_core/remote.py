@@ -158,7 +158,7 @@ class ResponseCache:
             _write_aside(file, json.dumps(entry, sort_keys=True).encode())
         except OSError as error:
             raise BackendError(
-                f"cannot write the response cache {self.folder} ({error.strerror}): free space"
+                f"the response cache {self.folder} cannot be written ({error.strerror}): free space or choose another"
             ) from error
 
     def spent(self) -> dict[str, dict[str, float]]:
@@ -264,45 +264,64 @@ class RemoteCaller:
 
         """
         distinct = {request.key: request for request in requests}
+        stop = threading.Event()
         with ThreadPoolExecutor(min(self.concurrency, max(len(distinct), 1))) as pool:
-            futures = {key: pool.submit(self._one, key, request) for key, request in distinct.items()}
+            futures = {key: pool.submit(self._work, key, request, stop) for key, request in distinct.items()}
             try:
-                answers = {key: future.result() for key, future in futures.items()}
+                done = {key: future.result() for key, future in futures.items()}
             except BaseException:
                 # Whatever ends the batch, also Ctrl-C, must not wait for requests that were never begun.
+                stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        answers = {key: answer for key, answer in done.items() if answer is not None}
         self.ledger.add(cached_calls=len(requests) - len(distinct))
         return [answers[request.key] for request in requests]
 
-    def _one(self, key: str, request: Request) -> Answer:
-        known = self.cache.get(key)
-        if known is not None:
+    def _work(self, key: str, request: Request, stop: threading.Event) -> Answer | None:
+        """One answer; None once another request of the batch has failed, whose error then ends the batch."""
+        if stop.is_set():
+            return None
+        try:
+            return self._one(key, request, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+    def _one(self, key: str, request: Request, stop: threading.Event) -> Answer:
+        answer = self.cache.get(key)
+        if answer is not None:
             self.ledger.add(cached_calls=1)
-            return known
-        for attempt in range(1, self.retries.attempts + 1):
+            return answer
+        attempt = 0
+        while answer is None:
+            attempt += 1
             self.rate.wait()
             started = time.monotonic()
             try:
                 answer = request.send()
             except RemoteFailure as failure:
                 self.ledger.add(seconds=time.monotonic() - started)
-                self._wait_or_give_up(key, attempt, failure)
-                continue
-            self.ledger.add(
-                calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, seconds=time.monotonic() - started
-            )
-            self.cache.put(key, self.model, answer)
-            return answer
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                if stop.wait(self._pause(key, attempt, failure)):
+                    raise BackendError(f"{self.name}: {failure}; the batch had ended already") from None
+        self.ledger.add(seconds=time.monotonic() - started)
+        self.ledger.add(calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
+        self.cache.put(key, self.model, answer)
+        return answer
 
-    def _wait_or_give_up(self, key: str, attempt: int, failure: RemoteFailure) -> None:
+    def _pause(self, key: str, attempt: int, failure: RemoteFailure) -> float:
+        """Seconds until the request is sent again.
+
+        Raises:
+            BackendError: it is not: asking again cannot help, or was tried often enough.
+
+        """
         impatient = failure.wait_s is not None and failure.wait_s > self.retries.patience_s
-        if not failure.retry or attempt == self.retries.attempts or impatient:
+        if not failure.retry or attempt >= self.retries.attempts or impatient:
             self.ledger.add(failures=1)
             reason = f"asked for a pause of {failure.wait_s:.0f} s" if impatient else f"failed {attempt} time(s)"
             raise BackendError(f"{self.name}: {failure}; {reason}, so it was given up") from None
         pause = self.retries.wait(key, attempt, failure.wait_s)
         self.ledger.add(retries=1)
         log.info("%s: %s; asking again in %.1f s", self.name, failure, pause)
-        time.sleep(pause)
+        return pause

@@ -36,7 +36,7 @@ _REFUSALS = tuple(
 # fmt: off
 _EMPTY = frozenset({
     "a", "an", "answer", "concept", "concepts", "different", "group", "image", "images",
-    "label", "labels", "misc", "miscellaneous", "mixed", "na", "name", "no", "none",
+    "label", "labels", "misc", "miscellaneous", "mixed", "n", "na", "name", "no", "none",
     "nothing", "null", "object", "objects", "other", "others", "photo", "photograph", "photographs",
     "photos", "picture", "pictures", "random", "something", "stuff", "the", "thing", "things",
     "unclear", "undetermined", "unknown", "unlabeled", "unlabelled", "unspecified", "various", "variety",
@@ -109,9 +109,14 @@ def parse_label(text: str) -> str | None:
         line = _CLAUSE.split(line)[0]
     label = " ".join(unicodedata.normalize("NFKC", line).strip(_EDGE).lower().split())
     words = label.split()
-    if not 1 <= len(words) <= LABEL_WORDS or len(label) > 80 or not _WORD.search(label):
+    if not 1 <= len(words) <= LABEL_WORDS or len(label) > 80 or not _WORD.search(label) or not _readable(label):
         return None
     return None if set(same_form(label).split()) <= _EMPTY | _STOP else label
+
+
+def _readable(label: str) -> bool:
+    """False for control characters and for the mark of bytes that are no text, as a model run hot writes them."""
+    return label.isprintable() and "\ufffd" not in label
 
 
 def _without_thoughts(text: str) -> str:

@@ -146,6 +146,8 @@ class ChatEndpoint:
             BackendUnavailable: the key is missing.
 
         """
+        require_package("openai", "openai")
+        _ = self._client  # Made once, before threads would each make their own.
         requests = []
         for number, (messages, meaning) in enumerate(chats):
             fields = dict(self.fields)

@@ -166,7 +166,7 @@ class TextToImage:
             return loader.from_pretrained(
                 self.path,
                 local_files_only=True,
-                torch_dtype=resolve_dtype(self.dtype, device),
+                dtype=resolve_dtype(self.dtype, device),
                 use_safetensors=True if safe else None,
             )
         except (OSError, RuntimeError, KeyError) as error:

@@ -100,25 +100,24 @@ class VisionLanguageModel(HuggingFaceModel):
         processor, module, generation = self._loaded
         captions: list[str] = []
         for batch, count in fixed_batches(images, self.batch_size):
-            conversations = [
-                [
-                    {
-                        "role": "user",
-                        "content": [{"type": "image", "image": picture}, {"type": "text", "text": self.prompt}],
-                    }
-                ]
-                for picture in pictures([image.rgb for image in batch])
-            ]
-            inputs = processor.apply_chat_template(
-                conversations,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
+            asked = self._asked(len(batch))
+            inputs = processor(
+                text=asked,
+                images=[[picture] for picture in pictures([image.rgb for image in batch])],
                 padding=True,
+                return_tensors="pt",
+                # Most templates write the token that begins a text themselves; a second one confuses the model.
+                add_special_tokens=not asked[0].startswith(processor.tokenizer.bos_token or "\0"),
             ).to(module.device, module.dtype)
             with torch.inference_mode():
                 tokens = module.generate(**inputs, generation_config=generation)
             said = processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             captions += [clean_sentence(text) for text in said[:count]]
         return captions
+
+    def _asked(self, count: int) -> list[str]:
+        """The question about one image as the model's template words it, for each image of a batch."""
+        content = [{"type": "image"}, {"type": "text", "text": self.prompt}]
+        chats = [[{"role": "user", "content": content}]] * count
+        written: list[str] = self._prepared.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+        return written
