@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def describe(
         resume: go on with the run in ``out``; recompute only what changed.
         quiet: no progress.
     """
+    from dnd_core.backends.assembly import assemble
     from dnd_core.folders import FolderImages
     from dnd_core.images import ImageSet, Subset
     from dnd_core.loading import load
@@ -114,22 +115,6 @@ def describe(
     summarise(run_.neurons, out)
 
 
-def assemble(specs: dict[str, Any], **context: Any) -> Any:
-    """Backends from their words; ``context`` (pool, size, seed ...) goes to those that take it."""
-    from dnd_core.pipeline import Backends
-    from dnd_core.registry import build
-
-    text = build(specs["text_encoder"], **context)
-    context |= {"encoder": text, "text_encoder": text}
-    captioner = build(specs["captioner"], **context)
-    context |= {"captioner": captioner}
-    image = build(specs["image_encoder"], **context)
-    clip = image if hasattr(image, "encode_texts") else None
-    summarizer = build(specs["summarizer"], **context)
-    concept_images = build(specs["concept_images"], **context | {"clip": clip, "image_encoder": image})
-    return Backends(captioner, summarizer, concept_images, image, text)
-
-
 def summarise(neurons: Any, out: Path) -> None:
     """Print how many units got a label, and the first ones of each layer."""
     for layer_name, part in neurons.groupby("layer", sort=False):
@@ -142,7 +127,7 @@ def summarise(neurons: Any, out: Path) -> None:
     print(f"written to {out}")  # noqa: T201
 
 
-def run(commands: dict[str, Callable[..., Any]], argv: Sequence[str] | None, program: str) -> int:
+def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, program: str) -> int:
     """Run one of some commands and turn errors into exit codes: 2 and one sentence for bad input.
 
     Args:

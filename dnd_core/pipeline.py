@@ -125,15 +125,19 @@ def describe_into(
     backends: Backends,
     config: DescribeConfig,
     *,
+    held_out: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """:func:`describe` in a run folder that is already open (an audit adds stages of its own)."""
+    """:func:`describe` in a run folder that is already open (an audit adds stages of its own).
+
+    ``held_out`` names the images to verify on; by default they are drawn, whole blocks at a time.
+    """
     _check_fit(network, images, config)
     infos = resolve(network, layers)
     if not any(info.units for info in infos):
         raise NetworkError(f"the layers {', '.join(layers)} have no units: choose layers with channels")
     backends.check()
-    explain, held_out = _split(images, config)
+    explain, held = _split(images, config, held_out)
     store.annotate(
         model={"name": network.name, "fingerprint": network.fingerprint, "class_names": list(network.class_names)},
         probe={
@@ -142,14 +146,14 @@ def describe_into(
             "channels": list(images.channels),
             "shape": list(images.shape),
             "explain": len(explain),
-            "held_out": len(held_out),
+            "held_out": len(held),
         },
         backends=backends.fingerprints(),
         seed=config.seed,
     )
     settings = {"layers": [info.name for info in infos], **config.to_dict()}
     write_atomic(store.root / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    context = describing.Context(store, network, images, tuple(infos), backends, config, explain, held_out, progress)
+    context = describing.Context(store, network, images, tuple(infos), backends, config, explain, held, progress)
     probed = describing.probe_stage(context)
     top = describing.top_stage(context, probed)
     captions = describing.caption_stage(context, top)
@@ -157,14 +161,20 @@ def describe_into(
     shown = describing.concept_stage(context, candidates)
     selected = describing.selection_stage(context, shown)
     neurons = publishing.verification_stage(context, selected)
-    return Run(store.root, neurons, tuple(infos), explain, held_out)
+    return Run(store.root, neurons, tuple(infos), explain, held)
 
 
-def _split(images: ImageSet, config: DescribeConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(
+    images: ImageSet, config: DescribeConfig, given: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     everything = np.arange(len(images))
     if not config.verification.enabled:
         return everything, everything[:0]
-    explain, held_out = split(len(images), images.blocks, config.verification.holdout, config.seed)
+    if given is not None:
+        held_out = np.unique(given)
+        explain = np.setdiff1d(everything, held_out)
+    else:
+        explain, held_out = split(len(images), images.blocks, config.verification.holdout, config.seed)
     if len(explain) < config.probing.top_k or len(held_out) < 3:
         raise ProbeError(
             f"{len(images)} probe images are too few to explain {config.probing.top_k} top images and verify on "

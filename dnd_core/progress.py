@@ -57,4 +57,4 @@ class ProgressReport:
             if done >= total or (not first and now - self._told.get(stage, now) >= 10) or first:
                 self._told[stage] = now
                 seconds = now - self._started[stage]
-                print(f"{stage}: {done}/{total} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+                print(f"{stage}: {done}/{total} ({seconds:.0f} s)", file=sys.stderr, flush=True)  # noqa: T201

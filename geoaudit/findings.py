@@ -111,6 +111,28 @@ class CheckResult:
     cost: str
     hypotheses: tuple[Hypothesis, ...] = ()
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CheckResult:
+        """The result written as plain values."""
+        hypotheses = []
+        for given in values["hypotheses"]:
+            evidence = tuple(Evidence(**{**e, "ci": tuple(e["ci"])}) for e in given["evidence"])
+            area = given["area_ha"]
+            hypotheses.append(
+                Hypothesis(
+                    **{
+                        **given,
+                        "evidence": evidence,
+                        "units": tuple(given["units"]),
+                        "ci": tuple(given["ci"]),
+                        "examples": tuple(given["examples"]),
+                        "counterexamples": tuple(given["counterexamples"]),
+                        "area_ha": None if area is None else tuple(area),
+                    }
+                )
+            )
+        return cls(**{**values, "hypotheses": tuple(hypotheses)})
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,14 +11,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dnd_core.images import ImageSet
+from dnd_core.config import Pooling
+from dnd_core.images import ImageSet, ProbeImage, Subset
 from dnd_core.layers import LayerInfo
 from dnd_core.networks import Network
 from dnd_core.protocols import TextEncoder
+from dnd_core.store import fingerprint
 from geoaudit.findings import CheckResult
 from geoaudit.perturb import paint
 
-__all__ = ["AuditContext", "Check"]
+__all__ = ["AuditContext", "Check", "choose_evaluated"]
+
+# A caption says that a concept is there from this presence on: half the words and the meaning of a clause over part of a tile.
+SAID = 0.5
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +51,30 @@ class Check(Protocol):
         ...
 
 
+class PaintedImages(Subset):
+    """The images of another set with an artefact painted on every one as it is read.
+
+    Args:
+        images: the clean set.
+        artefact: a name of :data:`geoaudit.perturb.PERTURBATIONS`.
+        strength: in [0, 1].
+        seed: with an image's index it decides where the artefact lies on that image.
+    """
+
+    def __init__(self, images: ImageSet, artefact: str, strength: float, seed: int) -> None:
+        super().__init__(images, range(len(images)))
+        self.artefact, self.strength, self.seed = artefact, strength, seed
+        self.fingerprint = fingerprint([images.fingerprint, artefact, strength, seed])
+
+    def pixels(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        seeds = [self.seed * 1_000_003 + int(index) for index in indices]
+        return paint(self.artefact, super().pixels(indices), self.channels, self.strength, seeds)
+
+    def __getitem__(self, index: int) -> ProbeImage:
+        image = super().__getitem__(index)
+        return replace(image, pixels=self.pixels([index])[0], key="")
+
+
 @dataclass(eq=False)
 class AuditContext:
     """A described network on its probe set, with what checks share so that nothing is computed twice.
@@ -62,6 +91,11 @@ class AuditContext:
         evaluated: image indices on which causal tests run.
         seed: of every draw.
         draws: bootstrap and permutation draws.
+        pooling: how activations were pooled.
+        batch_size: images a forward pass.
+        captions: of every image, or None.
+        tables: rows for the run's tables, by table.
+        chance_gaps: ablation gaps of random unit sets, from which the gate's false-alarm rate is measured.
         report: progress callback (stage, done, total).
     """
 
@@ -78,8 +112,10 @@ class AuditContext:
     captions: Sequence[str] | None = None
     seed: int = 0
     draws: int = 1000
+    pooling: Pooling = "mean"
     batch_size: int = 128
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
+    chance_gaps: list[float] = field(default_factory=list)
     _painted: dict[tuple[str, float], NDArray[np.float32]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -131,17 +167,76 @@ class AuditContext:
             logits = logits.mean(dim=(2, 3))
         return np.asarray(logits.float().numpy(), dtype=np.float32)
 
+    def painted_images(self, name: str, strength: float) -> PaintedImages:
+        """The probe with an artefact on every image, each image's own seed."""
+        return PaintedImages(self.images, name, strength, self.seed)
+
     def painted(self, name: str, strength: float) -> NDArray[np.float32]:
         """(evaluated, classes) logits of the evaluated images with an artefact painted on them; computed once."""
         key = (name, strength)
         if key not in self._painted:
-            parts = []
-            for rows in self.batches(self.evaluated):
-                parts.append(self.answer(self.painted_pixels(name, strength, rows)))
+            images = self.painted_images(name, strength)
+            parts = [self.answer(images.pixels(rows.tolist())) for rows in self.batches(self.evaluated)]
             self._painted[key] = np.concatenate(parts)
         return self._painted[key]
 
-    def painted_pixels(self, name: str, strength: float, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The pixels that :meth:`painted` answers about."""
-        seeds = [self.seed * 1_000_003 + int(i) for i in rows]
-        return paint(name, self.images.pixels(rows.tolist()), self.images.channels, strength, seeds)
+    def prevalence(self, concept: str) -> float | None:
+        """Share of the probe whose captions say that the concept is there; None without captions."""
+        if self.captions is None:
+            return None
+        from dnd_core.presence import presence
+
+        said = presence([concept], self.captions, self.encoder)[0]
+        return float((said >= SAID).mean())
+
+    @cached_property
+    def hectares(self) -> float | None:
+        """Area covered by the probe's images, overlaps counted once; None without a projected reference system."""
+        from pyproj import CRS
+        from shapely import box, union_all
+
+        first = self.images[0].metadata
+        if not first.get("crs") or not first.get("bounds") or not CRS.from_user_input(first["crs"]).is_projected:
+            return None
+        places = [self.images[i].metadata for i in range(len(self.images))]
+        if any(place.get("crs") != first["crs"] for place in places):
+            return None
+        return float(union_all([box(*place["bounds"]) for place in places]).area / 10_000)
+
+    def area_of(self, rows: NDArray[np.int64], affected: NDArray[np.bool_]) -> tuple[float, float, float] | None:
+        """Hectares of the probe for which a sample of images stands: estimate and 95 % interval, or None unplaced."""
+        from geoaudit.accuracy import affected_area
+
+        if self.hectares is None:
+            return None
+        weights = self.sample_weights[rows]
+        found = affected_area(
+            affected, weights, self.blocks_of(rows), total=self.hectares, n=self.draws, seed=self.seed
+        )
+        return found.value, found.low, found.high
+
+    @cached_property
+    def sample_weights(self) -> NDArray[np.float64]:
+        """(images,) how many images of its class each evaluated image stands for."""
+        weights = np.ones(len(self.reference))
+        for name in np.unique(self.reference):
+            mine = self.evaluated[self.reference[self.evaluated] == name]
+            weights[mine] = (self.reference == name).sum() / max(1, len(mine))
+        return weights
+
+
+def choose_evaluated(reference: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most ``most`` images for causal tests, the classes as equal in number as they allow; sorted indices."""
+    rng = np.random.default_rng([seed, 5])
+    classes, counts = np.unique(reference, return_counts=True)
+    quota, left = dict.fromkeys(classes.tolist(), 0), min(most, len(reference))
+    for place, number in enumerate(np.argsort(counts, kind="stable")):
+        share = min(int(counts[number]), left // (len(classes) - place))
+        quota[int(classes[number])] = share
+        left -= share
+    drawn = [
+        rng.choice(np.flatnonzero(reference == name), size=count, replace=False)
+        for name, count in quota.items()
+        if count
+    ]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)

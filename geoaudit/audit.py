@@ -1,0 +1,370 @@
+"""One audit from configuration to findings: describe, predict, test, map, report, each a resumable stage of one run folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dnd_core.captioning import WHOLE, Progress
+from dnd_core.config import DescribeConfig
+from dnd_core.errors import NetworkError
+from dnd_core.images import ImageSet, Subset
+from dnd_core.networks import Network
+from dnd_core.pipeline import Backends, Run, describe_into
+from dnd_core.store import RunStore, Stage, fingerprint, write_table
+from geoaudit.checks import CHECKS, choose_checks
+from geoaudit.checks.base import AuditContext, choose_evaluated
+from geoaudit.document import audit_document
+from geoaudit.findings import CheckResult, Finding, judge, with_false_alarm_rate
+from geoaudit.settings import AuditSettings
+
+__all__ = ["Audit", "Subject", "audit", "false_alarm_rate"]
+
+# Raised whenever a stage's code changes what it writes for the same inputs.
+VERSIONS = {"predictions": 1, "checks": 1, "maps": 1, "thumbnails": 1, "findings": 1}
+LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is audited.
+
+    Attributes:
+        network: the trained network.
+        probe: images to describe and test on, with metadata.
+        pool: images to retrieve concept images from; shares no block with the probe.
+        held_out: indices of probe images kept for verification.
+        layers: layers to describe.
+        scenes: rasters to map units over.
+        labels: polygons to compare hot spots with: path, field and classes; or None.
+        definitions: what each class is, by class name.
+        attributions: lines every report carries.
+        card: facts about the model for the manifest.
+    """
+
+    network: Network
+    probe: ImageSet
+    pool: ImageSet
+    held_out: NDArray[np.int64]
+    layers: tuple[str, ...]
+    scenes: tuple[Path, ...] = ()
+    labels: Mapping[str, Any] | None = None
+    definitions: Mapping[str, str] | None = None
+    attributions: tuple[str, ...] = ()
+    card: Mapping[str, Any] | None = None
+    notes: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """A finished audit.
+
+    Attributes:
+        root: the run folder.
+        run: the description.
+        checks: what every check looked for and found.
+        findings: most severe first.
+        document: what ``audit.json`` holds.
+    """
+
+    root: Path
+    run: Run
+    checks: tuple[CheckResult, ...]
+    findings: tuple[Finding, ...]
+    document: dict[str, Any]
+
+
+def audit(
+    subject: Subject,
+    out: Path,
+    backends: Backends,
+    settings: DescribeConfig | None = None,
+    options: AuditSettings | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Audit:
+    """Audit a network.
+
+    Args:
+        subject: network, images and scenes.
+        out: the run folder, see ``docs/run-folder.md``.
+        backends: of the description.
+        settings: of the description.
+        options: of the audit.
+        resume: go on with a run that is there.
+        progress: called with (stage, done, total).
+
+    Raises:
+        DndError: bad input; one sentence.
+    """
+    from geoaudit.picturing import map_stage, thumbnail_stage
+
+    settings, options = settings or DescribeConfig(), options or AuditSettings()
+    checks = choose_checks(options.checks)
+    header = {"tool": {"name": "geoaudit", "version": _version("geoaudit")}, "versions": _versions()}
+    with RunStore(out, resume=resume, header=header) as store:
+        run = describe_into(
+            store,
+            subject.network,
+            subject.probe,
+            subject.layers,
+            backends,
+            settings,
+            held_out=subject.held_out if settings.verification.enabled else None,
+            progress=progress,
+        )
+        store.annotate(card=dict(subject.card or {}), attributions=list(subject.attributions))
+        logits, predicted = _predictions(store, subject, run, progress)
+        context = _context(store, subject, run, backends, settings, options, logits, progress)
+        results, findings, tested = _checks(store, context, checks, options, predicted)
+        pictured = thumbnail_stage(store, subject, run, findings, progress)
+        map_stage(store, subject, run, findings, options, pictured, progress)
+        document = _findings(store, subject, run, context, results, findings, tested, options)
+    return Audit(out, run, results, findings, document)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+
+
+def _predictions(
+    store: RunStore, subject: Subject, run: Run, progress: Progress | None
+) -> tuple[NDArray[np.float32], Stage]:
+    """Logits of every probe image, and ``images.parquet``."""
+    network, images = subject.network, subject.probe
+    stage = store.stage(
+        "predictions",
+        ["predictions", VERSIONS["predictions"], network.fingerprint, images.fingerprint, run.held_out.tolist()],
+    )
+    if not stage.done:
+        parts = []
+        for start in range(0, len(images), 128):
+            rows = range(start, min(start + 128, len(images)))
+            parts.append(_answer(network, images.pixels(list(rows))))
+            if progress is not None:
+                progress("predictions", rows.stop, len(images))
+        logits = np.concatenate(parts)
+        if not np.isfinite(logits).all():
+            raise NetworkError(f"{network.name} answers with NaN or infinite values on the probe: check its weights")
+        np.save(stage.path("predictions/logits.npy"), logits)
+        write_table(stage.path("images.parquet"), _image_table(subject, run, logits))
+        stage.commit()
+    return np.load(store.root / "predictions" / "logits.npy"), stage
+
+
+def _answer(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    import torch
+
+    logits = network(torch.from_numpy(np.ascontiguousarray(pixels)))
+    # A segmentation network decides pixels; a tile's answer is their mean.
+    return np.asarray((logits.mean(dim=(2, 3)) if logits.ndim == 4 else logits).float().numpy())
+
+
+def _image_table(subject: Subject, run: Run, logits: NDArray[np.float32]) -> pd.DataFrame:
+    images = subject.probe
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    held = set(run.held_out.tolist())
+    rows = []
+    for index in range(len(images)):
+        about = images[index].metadata
+        left, bottom, right, top = about.get("bounds") or (np.nan,) * 4
+        painted = about.get("painted")
+        rows.append(
+            {
+                "image": index,
+                "source": str(about.get("source", "")),
+                "split": "held_out" if index in held else "explain",
+                "block": -1 if images.blocks is None else int(images.blocks[index]),
+                "label": -1 if images.labels is None else int(images.labels[index]),
+                "predicted": int(logits[index].argmax()),
+                "probability": float(shifted[index].max() / shifted[index].sum()),
+                "crs": str(about.get("crs") or ""),
+                "left": float(left),
+                "bottom": float(bottom),
+                "right": float(right),
+                "top": float(top),
+                "acquired": str(about.get("acquired") or ""),
+                "painted": json.dumps(painted, sort_keys=True) if painted else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _context(
+    store: RunStore,
+    subject: Subject,
+    run: Run,
+    backends: Backends,
+    settings: DescribeConfig,
+    options: AuditSettings,
+    logits: NDArray[np.float32],
+    progress: Progress | None,
+) -> AuditContext:
+    captions = pd.read_parquet(store.root / "captions.parquet")
+    whole = captions[captions["left"] == WHOLE[0]]
+    said = whole.set_index("image")["caption"]
+    labels = subject.probe.labels
+    predicted = logits.argmax(axis=1)
+    reference = predicted if labels is None else np.where(labels >= 0, labels, predicted)
+    return AuditContext(
+        network=subject.network,
+        images=subject.probe,
+        layers=run.layers,
+        neurons=run.neurons,
+        groups=pd.read_parquet(store.root / "groups.parquet"),
+        activations={info.name: run.activations(info.name) for info in run.layers},
+        logits=logits,
+        encoder=backends.text_encoder,
+        definitions=dict(subject.definitions or {}),
+        evaluated=choose_evaluated(reference, options.evaluated, settings.seed),
+        captions=said.tolist() if len(said) else None,
+        seed=settings.seed,
+        draws=options.draws,
+        pooling=settings.probing.pooling,
+        batch_size=max(settings.probing.batch_size, 128),
+        report=progress or (lambda stage, done, total: None),
+    )
+
+
+def _checks(
+    store: RunStore, context: AuditContext, checks: Sequence[Any], options: AuditSettings, predicted: Stage
+) -> tuple[tuple[CheckResult, ...], tuple[Finding, ...], dict[str, Any]]:
+    verified = store.manifest["stages"]["verification"]["key"]
+    inputs = [VERSIONS["checks"], verified, predicted.key, [c.rule for c in checks], asdict(options)]
+    stage = store.stage("checks", ["checks", *inputs, fingerprint(dict(context.definitions)), context.seed])
+    if not stage.done:
+        results = [
+            check.run(context) if not (why := missing(check, context)) else not_run(check, why) for check in checks
+        ]
+        tested = {
+            "results": [asdict(result) for result in results],
+            "chance_gaps": context.chance_gaps,
+        }
+        stage.path("checks.json").write_text(json.dumps(tested, sort_keys=True) + "\n", encoding="utf-8")
+        for name in ("reliance", "ablation"):
+            write_table(stage.path(f"{name}.parquet"), _table(name, context.tables.get(name, [])))
+        stage.commit()
+    tested = json.loads((store.root / "checks.json").read_text(encoding="utf-8"))
+    found = tuple(CheckResult.from_dict(values) for values in tested["results"])
+    findings = judge([h for result in found for h in result.hypotheses], options.alpha)
+    rate, _ = false_alarm_rate(tested["chance_gaps"])
+    return found, tuple(with_false_alarm_rate(findings, rate)), tested
+
+
+RELIANCE = (
+    "group", "concept", "class", "association", "association_p", "q", "reliance", "reliance_low", "reliance_high",
+    "reliance_p", "gap", "gap_low", "gap_high", "n", "grade",
+)  # fmt: skip
+ABLATION = (
+    "group", "class", "n", "accuracy_before", "accuracy_after", "change", "low", "high", "random_mean", "random_low",
+    "random_high", "gap", "gap_low", "gap_high", "p",
+)  # fmt: skip
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(RELIANCE if name == "reliance" else ABLATION))
+    if name == "reliance" and len(frame):
+        from geoaudit.statistics import q_values
+
+        p = frame["reliance_p"].where(frame["reliance_p"].notna(), frame["association_p"])
+        frame["q"] = q_values(p.to_numpy(dtype=float))
+    return frame
+
+
+def missing(check: Any, context: AuditContext) -> str:
+    """Why a check cannot run on this audit, or an empty string."""
+    have = {
+        "labels": context.images.labels is not None,
+        "classes": context.logits.shape[1] > 1,
+        "groups": len(context.groups) > 0,
+        "georeference": bool(context.images[0].metadata.get("crs")),
+        "bands": bool(context.images.channels),
+    }
+    lacking = [need for need in check.needs if not have[need]]
+    return f"the audit has no {', '.join(lacking)}" if lacking else ""
+
+
+def not_run(check: Any, reason: str) -> CheckResult:
+    """The result of a check that lacks what it needs."""
+    return CheckResult(check.rule, check.title, "not_run", reason, 0, check.null, check.cost)
+
+
+def false_alarm_rate(chance_gaps: Sequence[float]) -> tuple[float, float]:
+    """How often random units pass the ablation rung of this audit's gate, and the 95 % upper bound of that rate.
+
+    Args:
+        chance_gaps: gaps of random unit sets against the other random sets, over all groups and classes.
+    """
+    from geoaudit.checks.causal import MIN_EFFECT
+    from geoaudit.statistics import exact_upper_bound
+
+    if not len(chance_gaps):
+        return float("nan"), 1.0
+    passed = int((np.asarray(chance_gaps) >= MIN_EFFECT).sum())
+    return passed / len(chance_gaps), float(exact_upper_bound(passed, len(chance_gaps)))
+
+
+def _findings(
+    store: RunStore,
+    subject: Subject,
+    run: Run,
+    context: AuditContext,
+    results: tuple[CheckResult, ...],
+    findings: tuple[Finding, ...],
+    tested: dict[str, Any],
+    options: AuditSettings,
+) -> dict[str, Any]:
+    checked = store.manifest["stages"]["checks"]["key"]
+    stage = store.stage("findings", ["findings", VERSIONS["findings"], checked, asdict(options), list(subject.notes)])
+    if not stage.done:
+        rate = false_alarm_rate(tested["chance_gaps"])
+        document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes)
+        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+        stage.path("audit.json").write_text(text + "\n", encoding="utf-8")
+        stage.commit()
+    found: dict[str, Any] = json.loads((store.root / "audit.json").read_text(encoding="utf-8"))
+    return found
+
+
+def split_subject(
+    probe: ImageSet, settings: DescribeConfig, options: AuditSettings
+) -> tuple[Subset, Subset, NDArray[np.int64]]:
+    """Probe, pool and held-out indices from one image set, no spatial block in two of them.
+
+    Returns:
+        The probe (explaining and held-out images), the pool, and which of the probe's images are held out.
+    """
+    from geoaudit.probes.splitting import split
+
+    rest = 1 - options.pool_share
+    share = {
+        "explain": rest * (1 - settings.verification.holdout),
+        "pool": options.pool_share,
+        "holdout": rest * settings.verification.holdout,
+    }
+    parts = split(probe, share, seed=settings.seed)
+    ours = np.sort(np.concatenate([parts.explain, parts.holdout]))
+    held = np.flatnonzero(np.isin(ours, parts.holdout)).astype(np.int64)
+    return Subset(probe, ours.tolist()), Subset(probe, parts.pool.tolist()), held
+
+
+def rules() -> list[str]:
+    """Rule ids of every check, in the order they run."""
+    return [check.rule for check in CHECKS]

@@ -1,0 +1,159 @@
+"""Causal measures shared by the checks: paired reliance, and ablation against matched random units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnd_core.ablation import Ablation as UnitAblation
+from dnd_core.ablation import UnitSet, matched_random_sets, unit_statistics
+from dnd_core.images import ImageSet
+from geoaudit.checks.base import AuditContext
+from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
+
+__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablation", "accuracy_change", "reliance"]
+
+# The smallest change of a share that is worth a reader's time: one image in ten.
+MIN_EFFECT = 0.1
+RANDOM_SETS = 16
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A change of a share with its 95 % interval, its one-sided p-value and the images behind it."""
+
+    value: float
+    ci: tuple[float, float]
+    p: float
+    n: int
+
+    @property
+    def holds(self) -> bool:
+        """Large enough to matter, and not by chance."""
+        return self.value >= MIN_EFFECT and self.ci[0] > 0 and self.p <= 0.01
+
+
+def reliance(
+    context: AuditContext, rows: NDArray[np.int64], before: NDArray[np.float32], after: NDArray[np.float32], target: int
+) -> Effect:
+    """R = P(f(x + g) = c) - P(f(x) = c) over images not of class c (method section 4, counterfactual).
+
+    Args:
+        context: the audit.
+        rows: (n,) image indices.
+        before: (n, classes) logits of the images as they are.
+        after: (n, classes) logits of the images with the concept put in.
+        target: class c.
+    """
+    outside = context.reference[rows] != target
+    if outside.sum() < 20:
+        return Effect(0.0, (-1.0, 1.0), 1.0, int(outside.sum()))
+    a = (after[outside].argmax(axis=1) == target).astype(float)
+    b = (before[outside].argmax(axis=1) == target).astype(float)
+    if not (a != b).any():
+        return Effect(0.0, (0.0, 0.0), 1.0, int(outside.sum()))
+    found = paired_difference(a, b, context.blocks_of(rows[outside]), n=context.draws, seed=context.seed)
+    return Effect(found.estimate.value, found.estimate.ci, found.p, int(outside.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """What holding units at their probe mean does, beside matched random units.
+
+    Attributes:
+        plain: (n, classes) logits untouched.
+        held: (n, classes) logits with the units held.
+        random: (sets, n, classes) logits with matched random units held.
+        rows: (n,) image indices.
+    """
+
+    plain: NDArray[np.float32]
+    held: NDArray[np.float32]
+    random: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def drop(self, context: AuditContext, target: int, mask: NDArray[np.bool_]) -> tuple[Effect, Effect]:
+        """How much rarer class c becomes among ``mask``: by itself, and beyond matched random units (the gap)."""
+        rows = self.rows[mask]
+        if mask.sum() < 20:
+            none = Effect(0.0, (-1.0, 1.0), 1.0, int(mask.sum()))
+            return none, none
+        before = (self.plain[mask].argmax(axis=1) == target).astype(float)
+        after = (self.held[mask].argmax(axis=1) == target).astype(float)
+        chance = (self.random[:, mask].argmax(axis=2) == target).mean(axis=0)
+        blocks = context.blocks_of(rows)
+        own = paired_difference(before, after, blocks, n=context.draws, seed=context.seed)
+        gap = paired_difference(chance, after, blocks, n=context.draws, seed=context.seed)
+        n = int(mask.sum())
+        return (
+            Effect(own.estimate.value, own.estimate.ci, own.p, n),
+            Effect(gap.estimate.value, gap.estimate.ci, gap.p, n),
+        )
+
+    def chance_gaps(self, target: int, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The gap of each random set against the others: what the gate would say of units that mean nothing."""
+        share = (self.random[:, mask].argmax(axis=2) == target).mean(axis=1)
+        total = share.sum()
+        others = (total - share) / max(1, len(share) - 1)
+        return np.asarray(others - share, dtype=np.float64)
+
+
+def ablation(
+    context: AuditContext, units: UnitSet, rows: NDArray[np.int64], images: ImageSet | None = None
+) -> Ablation | None:
+    """Hold units at their probe means, and matched random ones of the same layers.
+
+    Args:
+        context: the audit.
+        units: layer name to unit indices.
+        rows: images to do it on.
+        images: another set with the same indices (painted copies); the probe when None.
+
+    Returns:
+        None where a layer has too few other units to match.
+    """
+    statistics = {name: unit_statistics(context.activations[name]) for name in units}
+    norms = {name: found.norms for name, found in statistics.items()}
+    if any(len(chosen) * 2 > len(norms[name]) for name, chosen in units.items()):
+        return None
+    chance = matched_random_sets(units, norms, RANDOM_SETS, seed=context.seed)
+    infos = [info for info in context.layers if info.name in units]
+    whole, each = UnitAblation(context.network, infos, {name: s.means for name, s in statistics.items()}).logits_with(
+        images or context.images, [units, *chance], indices=rows, batch_size=context.batch_size
+    )
+    return Ablation(whole, each[0], each[1:], rows)
+
+
+def accuracy_change(
+    context: AuditContext, found: Ablation, target: int
+) -> tuple[int, float, float, Effect, tuple[float, float, float], Effect]:
+    """Accuracy of class c before and after an ablation, the change, random sets' change, and the gap to them.
+
+    Returns:
+        ``n, before, after, change, (random mean, low, high), gap``; the gap is negative where the units matter more.
+    """
+    mask = context.reference[found.rows] == target
+    rows = found.rows[mask]
+    right = (found.plain[mask].argmax(axis=1) == target).astype(float)
+    held = (found.held[mask].argmax(axis=1) == target).astype(float)
+    chance = (found.random[:, mask].argmax(axis=2) == target).astype(float)
+    n = int(mask.sum())
+    if n < 2:
+        none = Effect(float("nan"), (float("nan"), float("nan")), 1.0, n)
+        return n, float("nan"), float("nan"), none, (float("nan"),) * 3, none
+    blocks = context.blocks_of(rows)
+    change = _effect(held - right, blocks, context)
+    gap = _effect(held - chance.mean(axis=0), blocks, context)
+    shares = chance.mean(axis=1) - right.mean()
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return n, float(right.mean()), float(held.mean()), change, (float(shares.mean()), float(low), float(high)), gap
+
+
+def _effect(values: NDArray[np.float64], blocks: NDArray[np.int64] | None, context: AuditContext) -> Effect:
+    count = len(values) if blocks is None else len(np.unique(blocks))
+    draws = block_bootstrap(values, blocks, n=context.draws, seed=context.seed)
+    low, high = bootstrap_interval(draws, 0.95, count)
+    p = float((1 + (draws >= 0).sum()) / (1 + len(draws)))
+    return Effect(float(values.mean()), (float(low), float(high)), p, len(values))

@@ -1,0 +1,175 @@
+"""Does painting a sensor's or the sky's artefact onto an image change the class, and which units carry the change?
+
+These probes need no words: every artefact of :mod:`geoaudit.perturb` is painted on clean images in rising strength. The
+units that react most are then held at their clean mean; where that takes the effect away and matched random units do
+not, the network has units for the artefact and the finding has grade 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnd_core.probing import activate
+from geoaudit.checks.base import AuditContext
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation, reliance
+from geoaudit.findings import CheckResult, Evidence, Hypothesis
+from geoaudit.perturb import PERTURBATIONS, Perturbation
+
+__all__ = ["SensorProbes"]
+
+# The twentieth of a layer that reacts most is held.
+REACTING = 0.05
+REACTION_IMAGES = 256
+
+
+class SensorProbes:
+    """Every artefact times every class, grades 2 and 3.
+
+    Args:
+        artefacts: names in :data:`geoaudit.perturb.PERTURBATIONS`; all by default.
+    """
+
+    rule = "sensor-probe"
+    title = "Class changes when a sensor or sky artefact is painted on"
+    needs: tuple[str, ...] = ("classes",)
+    cost = (
+        "one pass over the evaluated images an artefact and strength, one tail pass a reacting artefact and random set"
+    )
+    null = "the same images unpainted; matched random units"
+
+    def __init__(self, artefacts: tuple[str, ...] = tuple(PERTURBATIONS)) -> None:
+        self.artefacts = artefacts
+
+    def run(self, context: AuditContext) -> CheckResult:
+        """Sweep every artefact."""
+        hypotheses: list[Hypothesis] = []
+        for number, name in enumerate(self.artefacts, start=1):
+            hypotheses += self._sweep(context, PERTURBATIONS[name])
+            context.report("sensor probes", number, len(self.artefacts))
+        leaning = [h for h in hypotheses if {2, 3} <= {e.grade for e in h.evidence if e.holds}]
+        return CheckResult(
+            self.rule,
+            self.title,
+            "fail" if leaning else "pass",
+            f"{len(self.artefacts)} artefacts painted in rising strength on {len(context.evaluated)} images; "
+            f"{len(leaning)} pull images into a class through units of their own",
+            len(hypotheses),
+            self.null,
+            self.cost,
+            tuple(hypotheses),
+        )
+
+    def _sweep(self, context: AuditContext, artefact: Perturbation) -> list[Hypothesis]:
+        rows = context.evaluated
+        before = context.logits[rows]
+        sweep = [
+            [reliance(context, rows, before, context.painted(artefact.name, s), c) for s in artefact.strengths]
+            for c in range(len(context.class_names))
+        ]
+        middle = len(artefact.strengths) // 2
+        carried = None
+        if any(effects[middle].holds for effects in sweep):
+            carried = self._reacting(context, artefact, artefact.strengths[middle])
+        return [
+            self._hypothesis(context, artefact, target, effects, middle, carried)
+            for target, effects in enumerate(sweep)
+        ]
+
+    def _reacting(
+        self, context: AuditContext, artefact: Perturbation, strength: float
+    ) -> tuple[str, NDArray[np.int64], Ablation] | None:
+        """The layer and units whose activation the artefact changes most, in their own standard deviations."""
+        infos = [info for info in context.layers if info.name != "output"]
+        if not infos:
+            return None
+        rows = context.evaluated[:: max(1, len(context.evaluated) // REACTION_IMAGES)]
+        images = context.painted_images(artefact.name, strength)
+        painted = activate(context.network, infos, images.pixels(rows.tolist()), context.pooling)
+        # The last layer before the output is where a concept acts on the class most directly.
+        info = infos[-1]
+        before = np.asarray(context.activations[info.name])
+        spread = before.std(axis=0)
+        shift = (painted[info.name] - before[rows]).mean(axis=0) / np.where(spread > 1e-9, spread, np.inf)
+        count = max(1, round(REACTING * info.units))
+        units = np.sort(np.argsort(-np.abs(shift), kind="stable")[:count])
+        found = ablation(context, {info.name: units.tolist()}, context.evaluated, images)
+        return None if found is None else (info.name, units, found)
+
+    def _hypothesis(
+        self,
+        context: AuditContext,
+        artefact: Perturbation,
+        target: int,
+        effects: list[Effect],
+        middle: int,
+        carried: tuple[str, NDArray[np.int64], Ablation] | None,
+    ) -> Hypothesis:
+        name, effect = context.class_names[target], effects[middle]
+        strengths = ", ".join(f"{s:g}: {e.value:+.0%}" for s, e in zip(artefact.strengths, effects, strict=True))
+        evidence = [
+            Evidence(
+                2,
+                "counterfactual reliance",
+                f"Painting {artefact.label} ({artefact.words}) turns {effect.value:+.0%} of {effect.n} images that are not "
+                f"{name} into {name} (95 % interval {effect.ci[0]:+.0%} to {effect.ci[1]:+.0%}); by strength {strengths}.",
+                effect.value,
+                effect.ci,
+                effect.p,
+                "the same images unpainted; block sign flips",
+                effect.holds,
+            )
+        ]
+        layer = ""
+        units: tuple[str, ...] = ()
+        if carried is not None and effect.holds:
+            layer, reacting, found = carried
+            outside = context.reference[context.evaluated] != target
+            own, gap = found.drop(context, target, outside)
+            units = tuple(f"{layer}/{int(u)}" for u in reacting)
+            context.chance_gaps += found.chance_gaps(target, outside).tolist()
+            evidence.append(
+                Evidence(
+                    3,
+                    "ablation",
+                    f"Holding the {len(reacting)} units of {layer} that react most at their mean makes {name} "
+                    f"{own.value:+.0%} rarer among the painted images; {gap.value:+.0%} more than matched random units do "
+                    f"(95 % interval {gap.ci[0]:+.0%} to {gap.ci[1]:+.0%}).",
+                    gap.value,
+                    gap.ci,
+                    gap.p,
+                    "random units matched in number and activation norm",
+                    gap.holds and own.value > 0,
+                )
+            )
+        turned = context.painted(artefact.name, artefact.strengths[middle]).argmax(axis=1) == target
+        before = context.predicted[context.evaluated] == target
+        fooled = context.evaluated[turned & ~before & (context.reference[context.evaluated] != target)]
+        steady = context.evaluated[~turned & (context.reference[context.evaluated] != target)]
+        return Hypothesis(
+            rule=self.rule,
+            concept=artefact.label,
+            class_name=name,
+            layer=layer,
+            units=units,
+            n=effect.n,
+            p=effect.p,
+            evidence=tuple(evidence),
+            metric="reliance",
+            value=effect.value,
+            ci=effect.ci,
+            prevalence=context.prevalence(artefact.label),
+            spurious=True,
+            why="an artefact of the sensor, the sky or the processing is no part of any class",
+            examples=tuple(int(i) for i in fooled[:6]),
+            counterexamples=tuple(int(i) for i in steady[:6]),
+            area_ha=None,
+            recommendation=(
+                f"Hold back {name} where {artefact.label} may occur. Retrain with {artefact.label} painted on all classes "
+                "alike, then run this audit again."
+            ),
+            limitations=(
+                f"Effects below {MIN_EFFECT:.0%} are not reported. A painted artefact stands in for a real one; at the "
+                f"strengths {', '.join(f'{s:g}' for s in artefact.strengths)} it is as strong as is usual in practice."
+            ),
+        )

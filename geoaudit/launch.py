@@ -1,0 +1,72 @@
+"""From an audit's configuration to its subject: the network, the probe, the pool, the backends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnd_core.backends.assembly import assemble
+from dnd_core.captioning import Progress
+from dnd_core.errors import ConfigError, ProbeError
+from dnd_core.images import ImageSet
+from dnd_core.pipeline import Backends
+from dnd_core.registry import build
+from dnd_core.verification import split
+from geoaudit.audit import Audit, Subject, audit, split_subject
+from geoaudit.networks import load_network, with_channels
+from geoaudit.probes import check_contract
+from geoaudit.settings import AuditConfig
+
+__all__ = ["launch", "prepare"]
+
+
+def prepare(config: AuditConfig) -> tuple[Subject, Backends]:
+    """Load and check everything before anything long starts.
+
+    Raises:
+        DndError: the network, the probe, the pool or a backend cannot be used; one sentence says why.
+    """
+    network = load_network(config.model["checkpoint"], config.model.get("card"), **config.model.get("options", {}))
+    images = build(config.probe)
+    if not isinstance(images, ImageSet):
+        raise ConfigError(f"probe: {config.probe.get('class_path')} is no image set; see geoaudit.probes")
+    notes = check_contract(network, images)
+    serious = [note.message for note in notes if note.severity == "error"]
+    if serious:
+        raise ProbeError(f"the probe does not fit the network: {serious[0]}")
+    if tuple(network.channels) != tuple(images.channels) or network.input_shape[1:] != images.shape[1:]:
+        network = with_channels(network, images.channels, images.shape[1:])
+    probe: ImageSet
+    pool: ImageSet
+    if config.pool is None:
+        probe, pool, held_out = split_subject(images, config.settings, config.audit)
+    else:
+        probe, pool = images, build(config.pool)
+        _, held_out = split(len(images), images.blocks, config.settings.verification.holdout, config.settings.seed)
+    backends = assemble(config.backends, pool=pool, probe=probe, size=network.input_shape[1:])
+    subject = Subject(
+        network=network,
+        probe=probe,
+        pool=pool,
+        held_out=np.asarray(held_out),
+        layers=config.layers,
+        scenes=tuple(Path(scene) for scene in config.scenes),
+        labels=config.labels,
+        definitions=config.definitions,
+        attributions=config.attributions,
+        card=_facts(config),
+        notes=tuple({"field": n.field, "severity": n.severity, "message": n.message} for n in notes),
+    )
+    return subject, backends
+
+
+def _facts(config: AuditConfig) -> dict[str, Any]:
+    return {name: str(value) for name, value in config.model.items() if name != "options"}
+
+
+def launch(config: AuditConfig, out: Path, *, resume: bool = False, progress: Progress | None = None) -> Audit:
+    """Audit as a configuration says; see :func:`geoaudit.audit.audit`."""
+    subject, backends = prepare(config)
+    return audit(subject, out, backends, config.settings, config.audit, resume=resume, progress=progress)
