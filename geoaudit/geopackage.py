@@ -17,7 +17,7 @@ from geoaudit.windows import SpatialError
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["write_index"]
+__all__ = ["add_styles", "write_index"]
 
 SEVERITIES = {"critical": (165, 0, 38), "major": (215, 90, 30), "minor": (240, 180, 60), "info": (110, 150, 190)}
 _STAMP = "1970-01-01T00:00:00.000Z"  # identical inputs give identical bytes; the manifest says when a run was made
@@ -78,7 +78,7 @@ def write_index(path: str | Path, units: Sequence[UnitMap], findings: Sequence[M
         for name, frame in layers.items():
             kind = {"hotspots": "Polygon", "units": "MultiPolygon", "findings": "Unknown"}[name]
             frame.to_file(aside, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
-        _add_styles(aside, styles)
+        add_styles(aside, styles)
         aside.replace(path)
     except (OSError, sqlite3.OperationalError, DataSourceError, DataLayerError) as error:
         raise SpatialError(f"{path} cannot be written: {error}") from error
@@ -175,7 +175,8 @@ def _words(concept: object) -> str | None:
     return json.dumps(concept, ensure_ascii=False, sort_keys=True)
 
 
-def _add_styles(path: Path, styles: Mapping[str, str]) -> None:
+def add_styles(path: Path, styles: Mapping[str, str]) -> None:
+    """Give layers of a GeoPackage their default style (layer name -> QML), with no timestamp of today in it."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(_STYLES)
         database.execute(

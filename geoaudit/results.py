@@ -401,7 +401,8 @@ class Results:
         frame = self._hotspots
         if frame is None or unit is None:
             return frame
-        return frame[(frame["layer"].astype(str) == unit.layer) & (frame["unit"].astype(int) == unit.index)]
+        names = frame["unit"].astype(str)
+        return frame[(names == str(unit)) | ((frame["layer"].astype(str) == unit.layer) & (names == str(unit.index)))]
 
     # Findings
 

@@ -52,7 +52,11 @@ class Atlas:
                 if laid is not None:
                     picture = cartography.composite(scene, laid)
                     edge = max(picture.size)
-                    square = picture.resize((MAP_THUMB, MAP_THUMB)) if picture.width == picture.height else _pad(picture, edge)
+                    square = (
+                        picture.resize((MAP_THUMB, MAP_THUMB))
+                        if picture.width == picture.height
+                        else _pad(picture, edge)
+                    )
                     found[unit] = sheet.add(unit, square)
                     break
         return found

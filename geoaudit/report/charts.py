@@ -91,10 +91,14 @@ def _accuracy(table: Mapping[str, Any]) -> Chart:
     ][:_MOST_BARS])  # fmt: skip
     y = alt.Y("class:N", title=None, sort=None)
     tip = [alt.Tooltip("class:N"), alt.Tooltip("found:Q", format=".0%"), "tiles:Q"]
-    x = alt.X("found:Q", title=say("chart.accuracy.x"), scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
+    x = alt.X(
+        "found:Q", title=say("chart.accuracy.x"), scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)
+    )
     base = alt.Chart(rows).encode(y=y)
     bars = base.mark_bar(color=ACCENT, opacity=0.32, height=13, cornerRadiusEnd=2).encode(x=x, tooltip=tip)
-    whisker = base.mark_rule(color=ACCENT, strokeWidth=2).encode(x=alt.X("low:Q", title=say("chart.accuracy.x")), x2="high:Q")
+    whisker = base.mark_rule(color=ACCENT, strokeWidth=2).encode(
+        x=alt.X("low:Q", title=say("chart.accuracy.x")), x2="high:Q"
+    )
     dots = base.mark_point(color=ACCENT, filled=True, size=70, opacity=1).encode(x=x, tooltip=tip)
     return _finish("accuracy", (bars + whisker + dots).properties(width=_WIDTH, height=alt.Step(26)))
 
@@ -117,7 +121,9 @@ def _reliance(results: Results) -> Chart | None:
     colour = alt.condition("datum.proven", alt.value(WARM), alt.value(QUIET))
     x = alt.X("reliance:Q", title=say("chart.reliance.x"), axis=alt.Axis(format="+.2f", tickCount=5))
     base = alt.Chart(rows).encode(y=alt.Y("pair:N", title=None, sort=None))
-    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=say("chart.reliance.x")), x2="high:Q", color=colour)
+    whisker = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title=say("chart.reliance.x")), x2="high:Q", color=colour
+    )
     tip = ["pair:N", alt.Tooltip("reliance:Q", format="+.3f"), alt.Tooltip("low:Q", format="+.3f"),
            alt.Tooltip("high:Q", format="+.3f")]  # fmt: skip
     dots = base.mark_point(filled=True, size=75, opacity=1).encode(x=x, color=colour, tooltip=tip)
@@ -169,7 +175,9 @@ def _fit(results: Results) -> Chart | None:
     rows["bin"] = (rows["r"].clip(-1, 1) * 20).round() / 20
     counted = rows.groupby(["bin", "status"]).size().reset_index(name="neurons")
     counted["low"], counted["high"] = counted["bin"] - 0.023, counted["bin"] + 0.023
-    counted["word"] = [say(f"neuron.{status}") if status in STATUS_COLOURS else plain(status, 20) for status in counted["status"]]
+    counted["word"] = [
+        say(f"neuron.{status}") if status in STATUS_COLOURS else plain(status, 20) for status in counted["status"]
+    ]
     colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
     wide = alt.Scale(domain=[min(-0.2, float(r.min()) - 0.05), 1])
     bars = (

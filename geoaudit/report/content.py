@@ -99,7 +99,9 @@ def _next(results: Results, findings: Sequence[Mapping[str, Any]]) -> list[str]:
         for finding in findings
         if finding["status"] == "fail" and finding["recommendation"]
     ]
-    unsure = [f"“{plain(check['title'])}”" for check in results.checks if check["status"] in ("inconclusive", "not_run")]
+    unsure = [
+        f"“{plain(check['title'])}”" for check in results.checks if check["status"] in ("inconclusive", "not_run")
+    ]
     if unsure:
         advice.append(say("next.open", rules=", ".join(unsure)))
     return advice or [say("next.none")]
@@ -283,7 +285,9 @@ def accuracy_table(results: Results) -> dict[str, Any] | None:
     # The class names enter as numbers: two hostile names may look alike once shortened.
     keys = [str(number) for number in range(len(names))]
     block = images["block"].to_numpy()[known]
-    clustered = len(np.unique(block[~np.equal(block, None)])) > 1 if block.dtype == object else len(np.unique(block)) > 1
+    clustered = (
+        len(np.unique(block[~np.equal(block, None)])) > 1 if block.dtype == object else len(np.unique(block)) > 1
+    )
     report = (
         accuracy.cluster_accuracy(predicted[known], label[known], block, keys)
         if clustered
@@ -399,4 +403,3 @@ def _attributions(results: Results) -> list[dict[str, str]]:
         else:
             rows.append({"name": lines(entry, 300), "licence": "", "text": "", "url": ""})
     return rows
-

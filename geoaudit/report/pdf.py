@@ -173,7 +173,11 @@ class _Document:
             ("finding.false_alarm", finding["false_alarm"]),
             ("finding.units", ", ".join(plain(unit, 40) for unit in finding["units"][:8])),
         ]  # fmt: skip
-        advice = [("finding.recommendation", "recommendation"), ("finding.retest", "retest"), ("finding.limitations", "limitations")]
+        advice = [
+            ("finding.recommendation", "recommendation"),
+            ("finding.retest", "retest"),
+            ("finding.limitations", "limitations"),
+        ]
         decision = finding["decision"]
         line = "" if decision is None else ", ".join(part for part in decision.values() if part)
         return {
@@ -212,7 +216,7 @@ class _Document:
         for scene in self.atlas.scenes:
             found = cartography.class_overlay(self.results, scene)
             if found is not None:
-                layer = Image.composite(found[0].convert("RGB"), scene.image, found[0].convert("RGBA").getchannel("A"))
+                layer = Image.alpha_composite(scene.image.convert("RGBA"), found[0].convert("RGBA"))
                 legend = [
                     {"name": plain(one["name"], 40), "colour": one["colour"], "share": percent(one["share"])}
                     for one in found[1][:_MOST_CLASSES]
@@ -287,7 +291,11 @@ def _accuracy(table: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, l
             cells += [percent(row[key]["estimate"]), _range(row[key]).strip(" ()")]
         rows.append(cells)
     areas = [
-        [row["name"], hectares(row["area"]["estimate"]), f"{hectares(row['area']['low'])} to {hectares(row['area']['high'])}"]
+        [
+            row["name"],
+            hectares(row["area"]["estimate"]),
+            f"{hectares(row['area']['low'])} to {hectares(row['area']['high'])}",
+        ]
         for row in table["classes"][:_MOST_CLASSES]
         if table.get("hectares") and row["area"]["estimate"] is not None
     ]

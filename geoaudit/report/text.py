@@ -10,7 +10,9 @@ __all__ = ["figure", "hectares", "interval", "lines", "percent", "plain", "proba
 
 # C0 and C1 controls, bidirectional overrides and isolates, lone surrogates and non-characters: what can hide text,
 # turn its direction, or is illegal in XML.
-_UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]"
+)
 _SPACE = re.compile(r"\s+")
 LIMIT = 300
 

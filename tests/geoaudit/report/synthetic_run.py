@@ -264,7 +264,7 @@ def _maps(root: Path, world: World, side: int) -> None:
             for geometry, _ in shapes(hot, mask=hot > 0, transform=coarse["transform"]):
                 polygon = shape(geometry)
                 spots.append({
-                    "layer": layer, "unit": unit, "label": CONCEPTS[unit], "threshold": threshold,
+                    "unit": f"{layer}/{unit}", "layer": layer, "label": CONCEPTS[unit], "threshold": threshold,
                     "area_ha": polygon.area / 1e4, "geometry": polygon,
                 })  # fmt: skip
     frame = gpd.GeoDataFrame(spots, crs="EPSG:32633")

@@ -1,0 +1,218 @@
+"""Files for other tools: SARIF 2.1.0, JUnit XML, tables that are safe to open, and a crosswalk to published standards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from geoaudit.report.content import layer_counts
+from geoaudit.report.text import figure, lines, plain
+from geoaudit.report.wording import say
+from geoaudit.results import Results
+
+__all__ = ["CROSSWALK", "audit_json", "crosswalk", "junit", "neurons_csv", "sarif"]
+
+_LEVELS = {"critical": "error", "major": "error", "minor": "warning", "info": "note"}
+_RANK = {"critical": 100.0, "major": 75.0, "minor": 40.0, "info": 10.0}
+_BASELINE = {"new": "new", "unchanged": "unchanged", "changed": "updated", "gone": "absent"}
+SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+
+def audit_json(results: Results) -> bytes:
+    """``audit.json`` as the run holds it; for a run without one, what can be said: a state and its problems."""
+    if results.audit:
+        return (results.root / "audit.json").read_bytes()
+    value = {"state": results.state, "problems": [problem.sentence for problem in results.problems]}
+    return _dump(value)
+
+
+def _dump(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def sarif(results: Results) -> bytes:
+    """Findings as SARIF 2.1.0; a run that is not complete carries its problems as notifications and is not successful."""
+    rules: dict[str, dict[str, Any]] = {}
+    for check in results.checks:
+        rule = plain(check["rule"], 80)
+        rules.setdefault(rule, {"id": rule, "shortDescription": {"text": lines(check["title"], 300) or rule}})
+    found = []
+    for finding in results.findings:
+        rule = plain(finding["rule"], 80)
+        rules.setdefault(rule, {"id": rule, "shortDescription": {"text": rule}})
+        found.append(_result(finding, rule, list(rules).index(rule)))
+    notes = [
+        {"level": "error" if problem.kind == "damaged" else "warning", "message": {"text": lines(problem.sentence)}}
+        for problem in results.problems
+    ]
+    notes += [
+        {
+            "level": "warning",
+            "message": {"text": lines(f"{check['title']}: {check.get('reason') or say('check.not_run')}")},
+            "associatedRule": {"id": plain(check["rule"], 80)},
+        }
+        for check in results.checks
+        if check["status"] in ("not_run", "inconclusive")
+    ]
+    run = {
+        "tool": {"driver": {"name": "geoaudit", **_version(results), "rules": list(rules.values())}},
+        "invocations": [
+            {"executionSuccessful": results.state == "complete" and bool(results.audit), "toolExecutionNotifications": notes}
+        ],
+        "artifacts": [{"location": {"uri": "audit.json"}, "mimeType": "application/json"}],
+        "columnKind": "unicodeCodePoints",
+        "results": found,
+    }
+    return _dump({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _version(results: Results) -> dict[str, str]:
+    versions = results.manifest.get("versions")
+    version = versions.get("geoaudit") if isinstance(versions, Mapping) else None
+    return {"version": plain(version, 40)} if version else {}
+
+
+def _result(finding: Mapping[str, Any], rule: str, index: int) -> dict[str, Any]:
+    effect = finding.get("effect") or {}
+    sentence = lines(finding["title"], 500)
+    if effect:
+        sentence += f" ({plain(effect['metric'], 60)} {figure(effect.get('value'))})"
+    recommendation = lines(finding.get("recommendation"), 1000)
+    units = [plain(unit, 120) for unit in finding.get("units", ())]
+    result: dict[str, Any] = {
+        "ruleId": rule,
+        "ruleIndex": index,
+        "kind": {"fail": "fail", "suppressed": "fail", "pass": "pass", "inconclusive": "open", "not_run": "notApplicable"}[
+            finding["status"]
+        ],
+        "message": {"text": sentence + (f". {recommendation}" if recommendation else "")},
+        "rank": _RANK[finding["severity"]],
+        "partialFingerprints": {"geoaudit/v1": plain(finding["fingerprint"], 80)},
+        "locations": [
+            {
+                "physicalLocation": {"artifactLocation": {"uri": "audit.json", "index": 0}},
+                "logicalLocations": [{"fullyQualifiedName": unit, "kind": "unit"} for unit in units[:50]],
+            }
+        ],
+        "properties": {
+            "severity": finding["severity"], "evidenceGrade": finding.get("evidence_grade"), "id": plain(finding["id"], 40),
+            "concept": plain(finding.get("concept"), 200),
+        },
+    }  # fmt: skip
+    # The standard gives a level only to results that fail.
+    result["level"] = _LEVELS[finding["severity"]] if result["kind"] == "fail" else "none"
+    if not units:
+        del result["locations"][0]["logicalLocations"]
+    if finding.get("baseline") in _BASELINE:
+        result["baselineState"] = _BASELINE[finding["baseline"]]
+    suppression = finding.get("suppression")
+    if finding["status"] == "suppressed":
+        reason = lines(suppression["reason"], 500) if suppression else say("status.suppressed")
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
+    return result
+
+
+def junit(results: Results) -> bytes:
+    """Checks as test cases: findings fail them, checks that could not run are skipped; an unfinished run is an error."""
+    cases: list[tuple[str, str, str | None, str]] = []
+    if results.problems or not results.audit:
+        said = [lines(problem.sentence) for problem in results.problems] or [say("findings.unknown")]
+        cases.append(("run", say("problems.title"), "error", "\n".join(said)))
+    by_rule: dict[str, list[str]] = {}
+    for finding in results.findings:
+        if finding["status"] == "fail":
+            sentence = f"[{finding['severity']}] {finding['id']}: {lines(finding['title'], 300)}"
+            by_rule.setdefault(finding["rule"], []).append(plain(sentence, 400))
+    for check in results.checks:
+        failed = by_rule.pop(check["rule"], [])
+        kind = {"fail": "failure", "pass": None, "inconclusive": "skipped", "not_run": "skipped"}[check["status"]]
+        # Findings that a reviewer set aside leave a failed check without open findings: it passes the gate.
+        kind = "failure" if failed else None if check["status"] == "fail" else kind
+        cases.append((plain(check["rule"], 80), plain(check["title"]), kind, "\n".join(failed) or lines(check.get("reason"))))
+    cases += [(plain(rule, 80), plain(rule), "failure", "\n".join(said)) for rule, said in by_rule.items()]
+    counted = {kind: sum(case[2] == kind for case in cases) for kind in ("failure", "error", "skipped")}
+    totals = {
+        "tests": str(len(cases)), "failures": str(counted["failure"]), "errors": str(counted["error"]),
+        "skipped": str(counted["skipped"]),
+    }  # fmt: skip
+    suites = ET.Element("testsuites", {"name": "geoaudit", **totals})
+    suite = ET.SubElement(suites, "testsuite", {"name": "geoaudit", **totals})
+    for rule, title, kind, text in cases:
+        case = ET.SubElement(suite, "testcase", {"classname": f"geoaudit.{rule}", "name": title or rule})
+        if kind is not None:
+            child = ET.SubElement(case, kind, {"message": text.split("\n")[0]})
+            child.text = text
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def neurons_csv(results: Results) -> bytes:
+    """Neurons as CSV (UTF-8); a cell that a spreadsheet would calculate is made text by a leading apostrophe."""
+    import pandas as pd
+
+    columns = [c for c in results.neurons.columns if c not in ("candidates", "top_images", "labels")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow([*columns, "other_labels"])
+    for record in results.neurons.itertuples(index=False):
+        row = record._asdict() if len(columns) < 255 else dict(zip(results.neurons.columns, record, strict=True))
+        cells = [_cell(None if _missing(row[name], pd) else row[name]) for name in columns]
+        others = [str(label) for label in row["labels"]][1:] if row.get("labels") is not None else []
+        writer.writerow([*cells, _cell("; ".join(others))])
+    return buffer.getvalue().encode("utf-8", "replace")
+
+
+def _missing(value: Any, pd: Any) -> bool:
+    return value is None or (not isinstance(value, str) and bool(pd.isna(value)))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return format(value, ".6g") if isinstance(value, float) else str(value)
+    text = plain(value, 1000)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "|", "%") else text
+
+
+# What each clause asks for, in our words, and which part of a run speaks to it.
+CROSSWALK: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    ("EU AI Act (Regulation 2024/1689)", "Annex IV 2(g)", "Validation and testing: data used, metrics for accuracy and "
+     "robustness, test logs and reports.", "checks, findings, accuracy, probe fingerprint, sign-off",
+     ("audit.json", "report.pdf", "manifest.json")),
+    ("EU AI Act (Regulation 2024/1689)", "Annex IV 3", "Foreseeable unintended outcomes and limits.", "findings, limitations",
+     ("audit.json", "report.pdf")),
+    ("NIST AI RMF 1.0", "MEASURE 1.1", "Metrics chosen for the most significant risks.", "rules, effects, nulls", ("audit.json",)),
+    ("NIST AI RMF 1.0", "MEASURE 2.3", "Performance measured for conditions like those of deployment.", "accuracy by class",
+     ("images.parquet", "report.pdf")),
+    ("NIST AI RMF 1.0", "MEASURE 2.5", "Validity and reliability shown, limits of generalisation documented.",
+     "evidence with intervals, false-alarm rate, limitations", ("audit.json",)),
+    ("NIST AI RMF 1.0", "MEASURE 2.9", "The model is explained and its output interpreted in context.",
+     "neuron labels, concept groups, maps", ("neurons.parquet", "groups.parquet", "maps/index.gpkg")),
+    ("NIST AI RMF 1.0", "MEASURE 3.1", "Risks are tracked over time.", "fingerprints, baseline states", ("audit.json", "audit.sarif")),
+    ("ISO 19157-1:2023", "Thematic accuracy", "Correctness of classification.", "error matrix, user's and producer's accuracy",
+     ("images.parquet", "report.pdf")),
+    ("ISO 19157-1:2023", "Metaquality", "Confidence, representativity and homogeneity of a quality result.",
+     "intervals, blocks, number of tiles", ("audit.json",)),
+    ("ISO 19157-1:2023", "Usability", "Fitness for a stated use.", "summary, findings, recommendation, sign-off", ("report.pdf",)),
+)  # fmt: skip
+
+
+def crosswalk(results: Results) -> bytes:
+    """Which published clause asks for something that this run holds, and where; it claims no compliance."""
+    rows = [
+        {
+            "standard": standard, "clause": clause, "asks_for": asks, "evidence": evidence,
+            "files": [{"path": name, "present": (results.root / name).is_file()} for name in files],
+        }
+        for standard, clause, asks, evidence, files in CROSSWALK
+    ]  # fmt: skip
+    counts = {row["layer"]: row["total"] for row in layer_counts(results)}
+    return _dump({
+        "claim": "none: this file says where evidence is, not that a requirement is met",
+        "state": results.state, "units": counts, "rows": rows,
+    })  # fmt: skip
