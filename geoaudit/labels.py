@@ -259,17 +259,25 @@ def _sums(mask: NDArray[np.bool_], rows: NDArray[Any], columns: NDArray[Any], si
 
 
 def split_blocks(
-    blocks: NDArray[np.int64], labels: NDArray[np.int64], *, held_out: float = 0.3, seed: int = 0, draws: int = 500
+    blocks: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    held_out: float = 0.3,
+    least: int = 1,
+    seed: int = 0,
+    draws: int = 500,
 ) -> NDArray[np.bool_]:
     """Hold out whole spatial blocks so that every class loses about the same part of its chips.
 
-    Blocks are drawn at random ``draws`` times; the draw whose worst class is nearest to ``held_out`` is taken.
+    A class must lie in at least ``least`` blocks on either side. Blocks are drawn at random ``draws`` times; the
+    draw whose worst class is nearest to ``held_out`` is taken.
     Nothing about a network enters, so the choice cannot flatter one.
 
     Args:
         blocks: (N,) spatial block of each chip.
         labels: (N,) class index of each chip.
         held_out: part of the blocks held out, in (0, 1).
+        least: blocks of every class on either side; two or more allow an interval of its accuracy.
         seed: of the draws.
         draws: how many are tried.
 
@@ -286,16 +294,20 @@ def split_blocks(
     classes, label = np.unique(labels, return_inverse=True)
     table = np.zeros((len(distinct), len(classes)))
     np.add.at(table, (place, label), 1)
-    share = table / table.sum(axis=0)
+    share, spread = table / table.sum(axis=0), (table > 0).sum(axis=0)
     count = min(max(round(held_out * len(distinct)), 1), len(distinct) - 1)
     generator = np.random.default_rng(seed)
     best, chosen = np.inf, np.zeros(0, dtype=np.int64)
     for _ in range(draws):
         drawn = np.sort(generator.permutation(len(distinct))[:count])
         part = share[drawn].sum(axis=0)
-        worst = float(np.abs(part - held_out).max()) if ((part > 0) & (part < 1)).all() else np.inf
+        there = (table[drawn] > 0).sum(axis=0)
+        enough = ((there >= least) & (spread - there >= least)).all()
+        worst = float(np.abs(part - held_out).max()) if enough else np.inf
         if worst < best:
             best, chosen = worst, drawn
     if not len(chosen):
-        raise ProbeError("some class lies in too few blocks to be on both sides of a split; use smaller blocks")
+        raise ProbeError(
+            f"some class lies in too few blocks to be in {least} on both sides of a split; use smaller blocks or more labels"
+        )
     return np.asarray(np.isin(place, chosen))

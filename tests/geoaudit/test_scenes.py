@@ -364,6 +364,14 @@ def test_split_is_even_seeded_and_whole_blocked() -> None:
     assert (held_out != split_blocks(found.blocks, found.labels, held_out=0.3, seed=6)).any()
     for index in range(3):
         assert 0.2 < held_out[found.labels == index].mean() < 0.4
+    for index in range(3):
+        assert len(set(found.blocks[held_out & (found.labels == index)])) >= 1
+    # Class 0 lies in blocks 0-3 only, so "at least two on either side" allows two of them, never one or three.
+    blocks, labels = np.arange(12), np.repeat([0, 1, 1], 4)
+    even = [split_blocks(blocks, labels, held_out=0.3, least=2, seed=seed, draws=200) for seed in range(5)]
+    assert {int(one[:4].sum()) for one in even} == {2}
+    with pytest.raises(ProbeError, match="to be in 3 on both sides"):
+        split_blocks(blocks, labels, held_out=0.3, least=3)
     assert len(found.subset(held_out)) == held_out.sum()
     assert found.subset([2, 0]).rows.tolist() == [found.rows[2], found.rows[0]]
 
@@ -376,5 +384,5 @@ def test_chips_that_cannot_be() -> None:
         chips(labels, size=64, centre=64, block=64)
     with pytest.raises(ProbeError, match="at least two blocks"):
         split_blocks(np.zeros(4, np.int64), np.array([0, 1, 0, 1]))
-    with pytest.raises(ProbeError, match="both sides"):
+    with pytest.raises(ProbeError, match="to be in 1 on both sides"):
         split_blocks(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
