@@ -169,9 +169,16 @@ class Keyphrases:
     def propose(self, evidence: Sequence[Evidence], n: int) -> list[list[Candidate]]:
         """Up to ``n`` candidates for each evidence, best first.
 
-        Captions count by rank: the first twice as much as the last. Phrases that the unit's captions hold no more
-        often than the others' are never proposed, so an evidence without contrast gives an empty list.
+        Captions count by rank: the first twice as much as the last. What the unit's captions hold no more often than
+        the others do is not proposed. Without other captions a phrase's share is set against one half.
 
+        Args:
+            evidence: the captions of each unit, or of each meaning of one.
+            n: most candidates for each evidence.
+
+        Returns:
+            A list an evidence, empty where nothing is worth saying. ``support`` is the number of the unit's captions
+            that a label is true of, ``contrast`` its worth in nats, above 0.
         """
         corpus = _Corpus(self.longest)
         for item in evidence:
@@ -359,9 +366,15 @@ class Keyphrases:
         document[0, 0] = 1.0
         labels = [s.label for s in statements]
         chosen = mmr(document, space, labels, top_n=n, diversity=self.diversity)
-        by_label = {s.label: s for s in statements}
-        picked = sorted((by_label[label] for label, _ in chosen), key=lambda s: -relevance[labels.index(s.label)])
-        return [Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in picked[:n]]
+        place = {label: number for number, label in enumerate(labels)}
+        picked = sorted((place[label] for label, _ in chosen), key=lambda i: (-relevance[i], i))
+        # The halves of "red or blue" are offered too, so that a unit of two meanings can be given two labels.
+        best = statements[picked[0]]
+        halves = [i for i, s in enumerate(statements) if best.kind == "or" and not s.kind and s.parts[0] in best.parts]
+        picked = list(dict.fromkeys([picked[0], *halves, *picked[1:]]))[:n]
+        return [
+            Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in (statements[i] for i in picked)
+        ]
 
 
 def _inside(words: Phrase, longer: Phrase) -> bool:
