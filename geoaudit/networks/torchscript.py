@@ -6,18 +6,13 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
 
 from dnd_core.errors import NetworkError
+from dnd_core.hooks import Opaque
 from geoaudit.networks.checkpoints import file_sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
 
 __all__ = ["ScriptedNetwork", "read_torchscript"]
 
@@ -25,36 +20,19 @@ __all__ = ["ScriptedNetwork", "read_torchscript"]
 _REACHES_OUT = re.compile(r"\b(?:torch|aten|prim)\.(save|from_file|load|PythonOp)\s*\(")
 
 
-class ScriptedNetwork(nn.Module):
+class ScriptedNetwork(Opaque):
     """A TorchScript network with one layer that can be probed: ``output``.
 
     Hooks cannot be put on the layers inside a TorchScript archive, so its units are its outputs only.
 
     Args:
         script: the loaded archive; answers (B, classes) or (B, classes, H, W).
-        sha256: of the file, which stands for code and weights in the fingerprint.
-
+        sha256: of the file; as a buffer it enters the weights' fingerprint and stands there for the archive's code.
     """
 
-    _script: Any
-
     def __init__(self, script: Any, sha256: str) -> None:
-        super().__init__()
-        # Kept out of the module tree: its inner layers have names but take no hooks.
-        object.__setattr__(self, "_script", script.eval())
-        for parameter in script.parameters():
-            parameter.requires_grad_(False)
+        super().__init__(script)
         self.register_buffer("file_sha256", torch.tensor(list(bytes.fromhex(sha256)), dtype=torch.uint8))
-        self.output = nn.Identity()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        answer: Tensor = self.output(self._script(inputs))
-        return answer
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ScriptedNetwork:
-        self._script._apply(fn)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 def read_torchscript(path: str | Path) -> ScriptedNetwork:

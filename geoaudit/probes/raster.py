@@ -172,30 +172,33 @@ class RasterProbe(Probe):
     def _choose(self, centre: int, purity: float, min_valid: float) -> list[tuple[Query, int]]:
         cells: list[tuple[Query, int]] = []
         for query in self.grid:
-            where = f"{self.grid.source(query)} {query.bounds}"
-            try:
-                sample = self.grid.read(query)
-            except ProbeError:
-                self._skips.append(Skip(where, "cannot be read"))
-                continue
-            if sample is None:
-                self._skips.append(Skip(where, "not found there by a data set in another CRS"))
-            elif sample.image.shape != self.shape:
-                self._fits(sample)
-                self._skips.append(Skip(where, f"read as {sample.image.shape[1]} x {sample.image.shape[2]} pixels"))
-            elif self._valid_of(sample, query).mean() < min_valid:
-                self._skips.append(Skip(where, "mostly without data"))
+            # Labels first: where most of a scene has none, most of it need not be read.
+            label = self._label_of(query, centre, purity)
+            reason = "no class covers enough of it" if label is None else self._refusal(query, min_valid)
+            if label is None or reason:
+                self._skips.append(Skip(f"{self.grid.source(query)} {query.bounds}", reason))
             else:
-                label = 0
-                if self._masks is not None:
-                    mask = self._masks.mask(query)
-                    found = None if mask is None else majority(mask, centre, purity)
-                    if found is None:
-                        self._skips.append(Skip(where, "no class covers enough of it"))
-                        continue
-                    label = found
                 cells.append((query, label))
         return cells
+
+    def _label_of(self, query: Query, centre: int, purity: float) -> int | None:
+        if self._masks is None:
+            return 0
+        mask = self._masks.mask(query)
+        return None if mask is None else majority(mask, centre, purity)
+
+    def _refusal(self, query: Query, min_valid: float) -> str:
+        """Why a cell cannot be used; empty if it can."""
+        try:
+            sample = self.grid.read(query)
+        except ProbeError:
+            return "cannot be read"
+        if sample is None:
+            return "not found there by a data set in another CRS"
+        if sample.image.shape != self.shape:
+            self._fits(sample)
+            return f"read as {sample.image.shape[1]} x {sample.image.shape[2]} pixels"
+        return "mostly without data" if self._valid_of(sample, query).mean() < min_valid else ""
 
     def _fits(self, sample: Sample) -> None:
         if sample.image.shape[0] != len(self.channels):

@@ -183,19 +183,25 @@ class RasterGrid:
     def __init__(
         self, dataset: Any, size: tuple[int, int], stride: tuple[int, int], queries: Sequence[Any] | None = None
     ) -> None:
+        from shapely import STRtree
+
         self.dataset, self.size = dataset, size
         code = dataset.crs.to_epsg()
         self.crs = f"EPSG:{code}" if code else str(dataset.crs.to_wkt())
+        index = dataset.index
+        self._files = [str(path) for path in index["filepath" if "filepath" in index.columns else "filepath_1"]]
+        self._geometries = list(index.geometry)
+        self._tree = STRtree(self._geometries)
         self.too_small: list[str] = []
         if queries is None:
             from torchgeo.samplers import GridGeoSampler
 
             queries = list(GridGeoSampler(dataset, size, stride))
             step = dataset.res
-            for position, geometry in enumerate(dataset.index.geometry):
+            for file, geometry in zip(self._files, self._geometries, strict=True):
                 left, bottom, right, top = geometry.bounds
                 if right - left < size[1] * step[0] or top - bottom < size[0] * step[1]:
-                    self.too_small.append(self._file(position))
+                    self.too_small.append(file)
         self.queries = [_query(slices) for slices in queries]
 
     def _file(self, position: int) -> str:
@@ -204,16 +210,18 @@ class RasterGrid:
         return str(index[column].iloc[position])
 
     def source(self, query: Query) -> str:
-        """The file that covers most of a cell."""
+        """The file that covers most of a cell; empty where there is none."""
         from shapely.geometry import box
 
-        left, bottom, right, top = query.bounds
-        hits = self.dataset.index.cx[left:right, bottom:top]
-        if not len(hits):
-            return ""
+        hits = self._hits(query)
         # Files that only touch the cell's border are hits too, so the shared area decides.
-        covered = hits.geometry.intersection(box(*query.bounds)).area.to_numpy()
-        return str(hits["filepath" if "filepath" in hits.columns else "filepath_1"].iloc[int(covered.argmax())])
+        covered = [self._geometries[hit].intersection(box(*query.bounds)).area for hit in hits]
+        return self._files[hits[int(np.argmax(covered))]] if hits else ""
+
+    def _hits(self, query: Query) -> list[int]:
+        from shapely.geometry import box
+
+        return sorted(int(hit) for hit in self._tree.query(box(*query.bounds)))
 
     def paths(self) -> list[Path]:
         """Every file of the data set."""
@@ -231,13 +239,11 @@ class RasterGrid:
         from rasterio.features import geometry_mask
         from rasterio.transform import from_bounds
 
-        left, bottom, right, top = query.bounds
-        hits = self.dataset.index.cx[left:right, bottom:top]
-        height, width = self.size
-        if not len(hits):
+        shapes = [self._geometries[hit] for hit in self._hits(query)]
+        if not shapes:
             return np.zeros(self.size, dtype=bool)
-        transform = from_bounds(left, bottom, right, top, width, height)
-        return np.asarray(geometry_mask(list(hits.geometry), self.size, transform, invert=True), dtype=bool)
+        transform = from_bounds(*query.bounds, self.size[1], self.size[0])
+        return np.asarray(geometry_mask(shapes, self.size, transform, invert=True), dtype=bool)
 
     def nodata(self) -> float:
         """The value that means no data: the first file's, or 0, with which torchgeo pads."""

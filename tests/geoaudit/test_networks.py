@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from dnd_core.errors import NetworkError
+from dnd_core.layers import list_layers
 from geoaudit.networks import InputSpec, Preprocess, load_network, with_channels
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -71,6 +73,40 @@ def test_a_lightning_checkpoint_answers_as_the_model_that_was_saved(
     assert "layer4" in dict(network.module.named_modules())
     assert not network.module.training
     assert not any(p.requires_grad for p in network.module.parameters())
+
+
+def test_a_model_card_beside_the_checkpoint_says_everything(checkpoint: Path, pixels: torch.Tensor) -> None:
+    from geoaudit.cards import ModelCard, write_card
+    from geoaudit.networks.checkpoints import file_sha256
+
+    def card(**changes: Any) -> ModelCard:
+        facts: dict[str, Any] = {
+            "name": "small one",
+            "architecture": "timm:resnet10t",
+            "bands": BANDS,
+            "mean": (0.1, 0.2, 0.3, 0.4),
+            "std": (0.5, 0.6, 0.7, 0.8),
+            "input_size": 32,
+            "chip_size": 16,
+            "class_names": CLASSES,
+            "checkpoint": checkpoint.name,
+            "sha256": file_sha256(checkpoint),
+        }
+        return ModelCard(**{**facts, **changes})
+
+    path = checkpoint.with_suffix(".json")
+    write_card(card(), path)
+    network = load_network(checkpoint, path)
+    same = load_network(checkpoint, spec(mean=(0.1, 0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7, 0.8)))
+    torch.testing.assert_close(network(pixels), same(pixels))
+    assert network.name == "small one"
+    # Chips of 16 pixels come in and are enlarged to the 32 the network was fed.
+    assert network.input_shape == (4, 16, 16)
+    assert network.preprocess(torch.rand(1, 4, 16, 16)).shape == (1, 4, 32, 32)
+    for words in ("ResNet-10t", "a resnet10t of ours"):
+        assert load_network(checkpoint, card(architecture=words)).fingerprint == network.fingerprint
+    with pytest.raises(NetworkError, match="its card says ResNet-50"):
+        load_network(checkpoint, card(architecture="ResNet-50"))
 
 
 def test_a_real_torchgeo_task_loads(tmp_path: Path, pixels: torch.Tensor) -> None:
@@ -255,12 +291,7 @@ def test_torchscript_runs_and_shows_only_its_output(tmp_path: Path, caplog: pyte
     assert "only its outputs are units" in network.name
     with torch.no_grad():
         torch.testing.assert_close(network(pixels), model(pixels))
-    assert [name for name, _ in network.module.named_modules() if name] == ["output"]
-    seen = []
-    hook = network.module.output.register_forward_hook(lambda m, i, o: seen.append(o))  # type: ignore[union-attr]
-    network(pixels)
-    hook.remove()
-    assert len(seen) == 1
+    assert [layer.name for layer in list_layers(network)] == ["output"]
     with torch.no_grad():
         model[3].bias.add_(1)
     with pytest.warns(FutureWarning):
