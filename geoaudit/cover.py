@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dnd_core.errors import ConfigError, ProbeError
 from geoaudit.bands import find_role, spyndex_indices
 
-__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "level_of"]
+__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "known_pixels", "level_of"]
 
 Array = NDArray[np.float32]
 Level = Literal["auto", "toa", "surface", "photograph"]
@@ -90,6 +90,21 @@ def level_of(channels: Sequence[str]) -> str:
     return "photograph" if named else "surface"
 
 
+def known_pixels(pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """(N, H, W) true where (N, C, H, W) pixels hold data: finite, and not 0 in every band.
+
+    Raises:
+        ProbeError: shapes and channels disagree.
+
+    """
+    if pixels.ndim != 4 or pixels.shape[1] != len(channels):
+        raise ProbeError(
+            f"pixels must be (N, {len(channels)}, H, W) for the {len(channels)} channels, got {pixels.shape}"
+        )
+    known = np.asarray(np.isfinite(pixels).all(axis=1)) & np.asarray((pixels != 0).any(axis=1))
+    return known if valid is None else np.asarray(known & valid)
+
+
 def clear(
     pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_] | None = None, level: str = "auto"
 ) -> Ground:
@@ -102,20 +117,13 @@ def clear(
     """
     if level not in LEVELS:
         raise ConfigError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
-    if pixels.ndim != 4 or pixels.shape[1] != len(channels):
-        raise ProbeError(
-            f"pixels must be (N, {len(channels)}, H, W) for the {len(channels)} channels, got {pixels.shape}"
-        )
+    known = known_pixels(pixels, channels, valid)
     found = spyndex_indices(channels)
     lacking = [name for name in ("R", "G", "B") if name not in found]
     if lacking:
         raise ProbeError(f"captions need red, green and blue; none of {', '.join(channels)} is {', '.join(lacking)}")
     level = level_of(channels) if level == "auto" else level
-    finite = np.asarray(np.isfinite(pixels).all(axis=1))
-    known = finite & np.asarray((pixels != 0).any(axis=1))
-    if valid is not None:
-        known &= valid
-    pixels = np.where(finite[:, None], pixels, np.float32(0))
+    pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
     cirrus = find_role(channels, "cirrus")
     offset = _offset(pixels, known, cirrus)
     scale = np.float32(_PHOTOGRAPH if level == "photograph" else 1)
@@ -128,8 +136,17 @@ def clear(
             opacity = np.clip((thick - 0.006) / _EXCESS_OF_VEIL[level], 0, 0.6) * np.float32(_HAZE[name])
             bands[name] = (bands[name] - _VEIL * opacity) / (1 - opacity)
         air = np.float32(_AIR[name] if level == "toa" else 0.0)
-        bands[name] = np.maximum(bands[name] - air, 1e-4).astype(np.float32)
+        bands[name] = _filled(np.maximum(bands[name] - air, 1e-4), known)
+    raw = {name: _filled(band, known) for name, band in raw.items()}
     return Ground(bands, known, offset, haze, hazy, level, raw)
+
+
+def _filled(band: Array, known: NDArray[np.bool_]) -> Array:
+    """Missing pixels take their tile's mean: a gap's rim is no texture."""
+    if known.all():
+        return band.astype(np.float32)
+    mean = (band * known).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    return np.where(known, band, mean[:, None, None]).astype(np.float32)
 
 
 def _offset(pixels: Array, known: NDArray[np.bool_], cirrus: int | None) -> Array:
@@ -234,7 +251,7 @@ def _with_infrared(
     brown = red - blue
     mndwi = index["MNDWI"] if short else ndwi
     swir = b["S1"] if short else near
-    ratio = b["S2"] / np.maximum(b["S1"], 1e-3) if short else np.full_like(red, 0.6)
+    ratio = b["S2"] / np.maximum(b["S1"], 1e-3) if short else np.full_like(red, 0.64)
     tint = (ground.raw["B"] - ground.raw["R"]) / np.maximum(raw, 1e-3)
     white = np.abs(tint) < 0.25
     # Every border between two covers is rough along a line; a settlement is rough all over.
@@ -253,12 +270,17 @@ def _with_infrared(
         "shadow": (near < 0.075) & (swir < 0.085) & (visible < 0.055),
         "dense vegetation": (ndvi > 0.62) & ~dark_canopy,
         "forest": dark_canopy
-        | (ndvi > 0.2) & (red < 0.078) & (brown < 0.024) & (ratio < 0.645) & (near < 0.22) & (swir < 0.2),
+        | (ndvi > 0.2)
+        & (red < 0.078)
+        & (brown < (0.024 if short else 0.016))
+        & (ratio < 0.645)
+        & (near < 0.22)
+        & (swir < 0.2),
         "green vegetation": ndvi > 0.37,
         "built-up": (rough & (ratio > 0.63) & (brown < 0.035) & (red < 0.2))
         | ((visible > 0.22) & (brown < 0.03) & rough),
         "sand": (red > 0.24) & (ndvi < 0.2),
-        "dry grassland": (ndvi > 0.17) & (mndwi < -0.49 if short else ndvi > 0.25) & (ratio < 0.7),
+        "dry grassland": (ndvi > 0.17) & (mndwi < -0.49 if short else (ndvi > 0.25) & (brown > 0.02)) & (ratio < 0.7),
         "bare soil": (ndvi < 0.3) | (brown > 0.02),
     }
 
@@ -268,14 +290,15 @@ def _colours_only(red: Array, green: Array, blue: Array, visible: Array, raw: Ar
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     grey = spread < 0.25 * np.maximum(visible, 1e-3)
     greenness = (2 * green - red - blue) / np.maximum(red + green + blue, 1e-3)
-    smooth = _rough(green) < 0.006
+    blueish = (green - blue < 0.0005) & (red - blue < 0.009) | (blue > red * 1.15) & (greenness < 0.12)
     return {
         "cloud": (raw > 0.28) & grey,
-        "water": (blue >= red * 1.1) & (greenness < 0.12) & (visible < 0.12) & smooth & (visible > 0.008),
+        "water": blueish & (visible < 0.12) & (visible > 0.008) & (_rough(green) < 0.008),
         "shadow": visible < 0.012,
-        "forest": (greenness > 0.03) & (visible < 0.05),
+        "forest": (visible < 0.05) & (greenness > 0.03)
+        | (visible < 0.072) & (red - blue < 0.018) & (_rough(red) < 0.007),
         "green vegetation": greenness > 0.07,
-        "built-up": (_rough(red) > 0.02) & (red - blue < 0.06),
+        "built-up": _mostly((_rough(red) > 0.007) & (red - blue < 0.022)) | (_rough(red) > 0.03) & (red - blue < 0.06),
         "sand": (red > 0.24) & (red > blue * 1.1),
         "bare soil": red - blue > 0.012,
     }

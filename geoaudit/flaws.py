@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from geoaudit.bands import find_role
 
-__all__ = ["Flaws", "find_flaws"]
+__all__ = ["Flaws", "find_flaws", "without_stripes"]
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Flaws:
-    """Measures of N tiles; every array is (N,).
+    """Measures of N tiles; arrays are (N,) unless said.
 
     Attributes:
         stripes_vertical: how well the columns' brightness pattern repeats in each quarter of the rows, 0 to 1;
@@ -31,9 +31,10 @@ class Flaws:
         missing_straight: how well one straight line parts missing from present, 0 to 1; wedges are near 1.
         frame: how much darker all four edges are than what lies inside them, 0 to 1.
         mark: share of pixels in a compact bright mark in one corner, 0 without one.
+        intact: (N, H, W) bool, pixels that hold ground: neither missing nor in a mark or a dark frame.
         mark_row, mark_column: the mark's centre, 0 (top, left) to 1.
         blocks: how much larger steps are at every eighth pixel than elsewhere; 1 without blocks.
-        step: least distance of two grey levels of the red band, in reflectance; 0 where there is one level.
+        step: least distance of two grey levels in red, green and blue, in reflectance; 0 where there is one level.
         blur: mean second difference over mean first difference of the red band; natural tiles are near 1.
         red_cast: red over blue before any correction, relative to what clear air makes of grey ground.
         lost_band: channel that is zero all over while others are not, or -1.
@@ -46,6 +47,7 @@ class Flaws:
     missing_straight: Array
     frame: Array
     mark: Array
+    intact: NDArray[np.bool_]
     mark_row: Array
     mark_column: Array
     blocks: Array
@@ -60,7 +62,10 @@ def find_flaws(pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_])
     red = _filled(pixels[:, find_role(channels, "red") or 0], valid)
     blue = _filled(pixels[:, find_role(channels, "blue") or 0], valid)
     mean = _filled(pixels.mean(axis=1), valid)
-    mark, row, column = _mark(pixels, channels, valid)
+    mark, row, column, marked = _mark(pixels, channels, valid)
+    frame = _frame(pixels.mean(axis=1))
+    framed = np.zeros_like(valid)
+    framed |= (frame > 0.25)[:, None, None] & _rim(valid.shape[1], valid.shape[2])
     cirrus = find_role(channels, "cirrus")
     empty = np.asarray((np.abs(pixels) < 1e-6).all(axis=(2, 3))) & np.asarray(valid.any(axis=(1, 2)))[:, None]
     if cirrus is not None:
@@ -68,17 +73,20 @@ def find_flaws(pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_])
     dx, dy = np.abs(np.diff(red, axis=2)), np.abs(np.diff(red, axis=1))
     first = dx.mean(axis=(1, 2)) + dy.mean(axis=(1, 2))
     second = np.abs(np.diff(red, 2, axis=2)).mean(axis=(1, 2)) + np.abs(np.diff(red, 2, axis=1)).mean(axis=(1, 2))
-    ordered = np.sort(np.round(red.reshape(len(red), -1), 5), axis=1)
-    rises = np.diff(ordered, axis=1)
-    gaps = np.where(rises > 0, rises, np.inf).min(axis=1)
+    gaps = np.full(len(red), np.inf)
+    for name in ("red", "green", "blue"):
+        band = _filled(pixels[:, find_role(channels, name) or 0], valid)
+        rises = np.diff(np.sort(np.round(band.reshape(len(red), -1), 5), axis=1), axis=1)
+        gaps = np.minimum(gaps, np.where(rises > 0, rises, np.inf).min(axis=1, initial=np.inf))
     ratio = red.mean(axis=(1, 2)) / np.maximum(blue.mean(axis=(1, 2)), 1e-4)
     return Flaws(
         stripes_vertical=_stripes(mean),
         stripes_horizontal=_stripes(mean.transpose(0, 2, 1)),
         missing=1 - valid.mean(axis=(1, 2), dtype=np.float32),
         missing_straight=_straightness(valid),
-        frame=_frame(pixels.mean(axis=1)),
+        frame=frame,
         mark=mark,
+        intact=valid & ~marked & ~framed,
         mark_row=row,
         mark_column=column,
         blocks=np.minimum(_block_steps(dx, 2), _block_steps(dy, 1)),
@@ -119,6 +127,21 @@ def _stripes(grey: Array) -> Array:
     return np.where(seen, np.clip(agreement.min(axis=1), 0, 1), 0).astype(np.float32)
 
 
+def without_stripes(pixels: Array, found: Flaws) -> Array:
+    """The tiles with the pattern of their stripes taken out of every band, others unchanged."""
+    from scipy.ndimage import median_filter
+
+    for axis, score in ((2, found.stripes_vertical), (3, found.stripes_horizontal)):
+        rows = score > 0.5
+        if rows.any():
+            profile = np.median(pixels[rows], axis=axis, keepdims=True)
+            size = [1, 1, 1, 1]
+            size[5 - axis] = 5
+            pixels = pixels.copy()
+            pixels[rows] -= profile - median_filter(profile, size=tuple(size), mode="nearest")
+    return pixels
+
+
 def _straightness(valid: NDArray[np.bool_]) -> Array:
     """Share of pixels on the right side of the line between the centres of what is missing and what is present."""
     count, height, width = valid.shape
@@ -148,8 +171,18 @@ def _frame(grey: Array) -> Array:
     return np.asarray(np.clip(1 - outer / np.maximum(inner, 1e-4), 0, 1).min(axis=0), dtype=np.float32)
 
 
-def _mark(pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-    """A compact mark that is bright in every band, in one corner: no ground is bright in the cirrus band."""
+def _rim(height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) true in the outermost pixels that a frame would take."""
+    wide = max(1, round(0.06 * min(height, width)))
+    rim = np.ones((height, width), dtype=bool)
+    rim[wide:-wide, wide:-wide] = False
+    return rim
+
+
+def _mark(
+    pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_]
+) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+    """Share, place and pixels of a compact corner mark bright in every band: no ground is bright in the cirrus band."""
     from dnd_core.backends.textures import blobs
 
     least = pixels.min(axis=1)
@@ -160,7 +193,8 @@ def _mark(pixels: Array, channels: Sequence[str], valid: NDArray[np.bool_]) -> t
     corner = (np.abs(part.row - 0.5) > 0.18) & (np.abs(part.column - 0.5) > 0.18)
     total = bright.mean(axis=(1, 2))
     compact = (part.share > 0.004) & (total < 0.12) & (part.share > 0.6 * total) & (part.elongation < 2.5) & corner
-    return np.where(compact, part.share, 0).astype(np.float32), part.row, part.column
+    share = np.where(compact, part.share, 0).astype(np.float32)
+    return share, part.row, part.column, bright & compact[:, None, None]
 
 
 def _block_steps(steps: Array, axis: int) -> Array:
