@@ -364,27 +364,49 @@ class Results:
         """True-colour rendering of each scene, by name."""
         return {path.stem: path for path in sorted((self.root / "scene").glob("*.tif"))}
 
+    def _map_folder(self, scene: str | None) -> Path:
+        """The first scene's maps lie directly under ``maps/``, those of others in a folder of the scene's name."""
+        folder = self.root / "maps" / scene if scene is not None and is_inside(scene) else None
+        return folder if folder is not None and folder.is_dir() else self.root / "maps"
+
     @cached_property
-    def _maps(self) -> dict[UnitId, Path]:
-        found = {}
-        for layer in self.layers:
-            for path in (self.root / "maps" / layer.name).glob("*.tif"):
-                if path.stem.isdigit():
-                    found[UnitId(layer.name, int(path.stem))] = path
-        return dict(sorted(found.items()))
+    def _maps(self) -> dict[Path, dict[UnitId, Path]]:
+        return {}
 
-    def maps(self) -> dict[UnitId, Path]:
-        """Activation map over the scene of each unit that has one."""
-        return dict(self._maps)
+    def maps(self, scene: str | None = None) -> dict[UnitId, Path]:
+        """Activation map over a scene (the first by default) of each unit that has one."""
+        folder = self._map_folder(scene)
+        if folder not in self._maps:
+            found = {
+                UnitId(layer.name, int(path.stem)): path
+                for layer in self.layers
+                for path in (folder / layer.name).glob("*.tif")
+                if path.stem.isdigit()
+            }
+            self._maps[folder] = dict(sorted(found.items()))
+        return dict(self._maps[folder])
 
-    def class_map(self) -> Path | None:
+    def class_map(self, scene: str | None = None) -> Path | None:
         """The map of predicted classes."""
-        path = self.root / "maps" / "classes.tif"
+        path = self._map_folder(scene) / "classes.tif"
         return path if path.is_file() else None
 
     @cached_property
-    def _hotspots(self) -> gpd.GeoDataFrame | None:
-        path = self.root / "maps" / "index.gpkg"
+    def _hotspots(self) -> dict[Path, gpd.GeoDataFrame | None]:
+        return {}
+
+    def hotspots(self, unit: UnitId | None = None, scene: str | None = None) -> gpd.GeoDataFrame | None:
+        """Hot-spot polygons, of one unit or all, in the scene's CRS; None where there are none."""
+        path = self._map_folder(scene) / "index.gpkg"
+        if path not in self._hotspots:
+            self._hotspots[path] = self._read_hotspots(path)
+        frame = self._hotspots[path]
+        if frame is None or unit is None:
+            return frame
+        names = frame["unit"].astype(str)
+        return frame[(names == str(unit)) | ((frame["layer"].astype(str) == unit.layer) & (names == str(unit.index)))]
+
+    def _read_hotspots(self, path: Path) -> gpd.GeoDataFrame | None:
         if not path.is_file():
             return None
         import geopandas as gpd
@@ -393,16 +415,9 @@ class Results:
         try:
             return gpd.read_file(path, layer="hotspots")
         except (DataSourceError, DataLayerError):
-            self._problem("damaged", "maps/index.gpkg", "maps/index.gpkg cannot be read: hot spots are not shown")
+            where = path.relative_to(self.root).as_posix()
+            self._problem("damaged", where, f"{where} cannot be read: hot spots are not shown")
             return None
-
-    def hotspots(self, unit: UnitId | None = None) -> gpd.GeoDataFrame | None:
-        """Hot-spot polygons, of one unit or all, in the scene's CRS; None where there are none."""
-        frame = self._hotspots
-        if frame is None or unit is None:
-            return frame
-        names = frame["unit"].astype(str)
-        return frame[(names == str(unit)) | ((frame["layer"].astype(str) == unit.layer) & (names == str(unit.index)))]
 
     # Findings
 

@@ -31,17 +31,21 @@ class Atlas:
         self.results = results
         self.scenes = cartography.backdrops(results)
         self.small = cartography.backdrops(results, 192) if results.maps() else []
-        self._large: dict[UnitId, tuple[int, cartography.Overlay]] = {}
+        self._laid: dict[tuple[UnitId, int], cartography.Overlay | None] = {}
 
     def large(self, unit: UnitId) -> tuple[int, cartography.Overlay] | None:
         """Number of the first scene that a unit's map reaches, and the overlay."""
-        if unit not in self._large:
-            for number, scene in enumerate(self.scenes):
-                laid = cartography.overlay(self.results, unit, scene)
-                if laid is not None:
-                    self._large[unit] = (number, laid)
-                    break
-        return self._large.get(unit)
+        for number in range(len(self.scenes)):
+            laid = self._over(unit, number)
+            if laid is not None:
+                return number, laid
+        return None
+
+    def _over(self, unit: UnitId, number: int) -> cartography.Overlay | None:
+        key = (unit, number)
+        if key not in self._laid:
+            self._laid[key] = cartography.overlay(self.results, unit, self.scenes[number])
+        return self._laid[key]
 
     def thumbnails(self, sheet: ContactSheet) -> dict[UnitId, Place]:
         """Small maps of all mapped units, put on a contact sheet."""
@@ -129,18 +133,17 @@ class Atlas:
     def figures(self) -> list[dict[str, Any]]:
         """One chooser a scene: the scene, its overlays and the predicted classes."""
         wanted = self.wanted()
-        laid = {unit: self.large(unit) for unit in wanted}
         made = []
         for number, scene in enumerate(self.scenes):
             layers = []
             for position, unit in enumerate(wanted):
-                mine = laid[unit]
-                if mine is None or mine[0] != number:
+                mine = self._over(unit, number)
+                if mine is None:
                     continue
                 layers.append({
                     "key": f"u{position}", "name": plain(unit, 60), "label": self._known(unit)[0], "heat": True,
-                    "uri": data_uri(encode(cartography.heat(mine[1].strength), "PNG"), "png"),
-                    "path": cartography.path_of(mine[1].outlines), "detail": _spots(mine[1]),
+                    "uri": data_uri(encode(cartography.heat(mine.strength), "PNG"), "png"),
+                    "path": cartography.path_of(mine.outlines), "detail": _spots(mine),
                 })  # fmt: skip
             classes = cartography.class_overlay(self.results, scene)
             legend = []

@@ -38,6 +38,8 @@ def content(results: Results) -> dict[str, Any]:
         "has_audit": bool(results.audit),
         "checks": [_check(check) for check in results.checks],
         "accuracy": accuracy,
+        "notes": [lines(note["message"], 500) for note in results.audit.get("notes", ())],
+        "gate": _gate(results.audit.get("gate")),
         "layers": layer_counts(results),
         "groups": group_rows(results),
         "stages": _stages(results),
@@ -265,6 +267,13 @@ def _check(check: Mapping[str, Any]) -> dict[str, Any]:
         "tested": f"{tested:,}".replace(",", "\u202f") if isinstance(tested, int) else plain(tested, 80) or "–",
         "null": _null(check.get("null")) or "–",
     }
+
+
+def _gate(gate: Any) -> str:
+    if not isinstance(gate, Mapping) or gate.get("false_alarm_rate") is None:
+        return ""
+    rate, bound = percent(gate["false_alarm_rate"], 1), percent(gate.get("upper_bound"), 1)
+    return say("checks.gate", rate=rate, bound=bound, null=_null(gate.get("null")))
 
 
 def accuracy_table(results: Results) -> dict[str, Any] | None:

@@ -127,7 +127,7 @@ def _onto(path: Path, backdrop: Backdrop, *, categorical: bool = False) -> Float
 
 def overlay(results: Results, unit: UnitId, backdrop: Backdrop) -> Overlay | None:
     """A unit's map on a backdrop; None where it has no map there."""
-    path = results.maps().get(unit)
+    path = results.maps(backdrop.name).get(unit)
     values = None if path is None else _onto(path, backdrop)
     if values is None:
         return None
@@ -142,7 +142,7 @@ def overlay(results: Results, unit: UnitId, backdrop: Backdrop) -> Overlay | Non
 def _outlines(
     results: Results, unit: UnitId, backdrop: Backdrop
 ) -> tuple[tuple[tuple[tuple[float, float], ...], ...], int, float | None]:
-    frame = results.hotspots(unit)
+    frame = results.hotspots(unit, backdrop.name)
     if frame is None or frame.empty:
         return (), 0, None
     from shapely.geometry import box
@@ -211,7 +211,7 @@ def class_overlay(results: Results, backdrop: Backdrop) -> tuple[Image.Image, li
     """The predicted classes as a picture with its legend (name, colour, share), or None where there is no class map."""
     import rasterio
 
-    path = results.class_map()
+    path = results.class_map(backdrop.name)
     values = None if path is None else _onto(path, backdrop, categorical=True)
     if path is None or values is None:
         return None

@@ -137,7 +137,7 @@ class _Document:
         hero = lead["map"] if lead else maps[0] if maps else None
         return {
             **{key: said[key] for key in ("title", "model", "verdict", "problems", "facts", "next", "has_audit", "checks",
-                                          "hashes", "versions")},
+                                          "hashes", "versions", "gate", "notes")},
             "tool": "geoaudit", "footer": plain(f"geoaudit · {said['title']}", 110), "words": _words(said),
             "hero": hero, "maps": maps, "classes_map": self._classes(), "findings": findings,
             "suppressed": [self._finding(finding) for finding in said["suppressed"][:_MOST_FINDINGS]],
@@ -313,7 +313,7 @@ def _words(said: Mapping[str, Any]) -> dict[str, Any]:
         "findings_lead": "findings.lead", "findings_none": "findings.none", "findings_unknown": "findings.unknown",
         "next": "next.title", "map": "map.title", "classes_map": "map.classes", "ladder": "ladder.title",
         "examples": "examples.title", "counterexamples": "counterexamples.title", "checks": "checks.title",
-        "checks_lead": "checks.lead", "checks_none": "checks.none", "accuracy": "accuracy.title",
+        "checks_lead": "checks.lead", "checks_none": "checks.none", "notes": "checks.notes", "accuracy": "accuracy.title",
         "accuracy_none": "accuracy.none", "area": "accuracy.area", "numbers": "numbers.title",
         "neurons_empty": "neurons.empty", "gallery": "gallery.title", "groups": "groups.title", "method": "method.title",
         "method_source": "method.source", "limits": "limits.title", "glossary": "glossary.title",

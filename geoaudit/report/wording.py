@@ -190,6 +190,9 @@ ENGLISH: dict[str, str] = {
     # Checks
     "checks.title": "What was checked",
     "checks.lead": "Checks that passed and checks that could not run are listed too.",
+    "checks.gate": "Measured on this network, the rule that makes a finding major raises a false alarm in {rate} of cases "
+    "(at most {bound}, 95 %), tried with {null}.",
+    "checks.notes": "Doubts about the input",
     "checks.none": "No check has been recorded.",
     "column.check": "Check",
     "column.result": "Result",

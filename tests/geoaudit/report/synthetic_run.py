@@ -337,7 +337,9 @@ def _audit(root: Path, table: pd.DataFrame, names: tuple[str, ...], hostile: boo
         "schema_version": "1.0", "tool": {"name": "geoaudit", "version": "0.1.0"}, "created": None,
         "model": {"name": HOSTILE if hostile else "resnet18-landcover", "fingerprint": "ab" * 32, "class_names": list(names)},
         "probe": {"images": len(table), "fingerprint": "cd" * 32, "channels": ["B02", "B03", "B04"], "attributions": [
-            {"name": "Drawn land cover", "licence": "CC0-1.0", "text": "made for tests"}]},
+            "Contains modified Copernicus Sentinel data 2021", {"name": "Drawn land cover", "licence": "CC0-1.0", "text": "made for tests"}]},
+        "accuracy": None, "gate": {"false_alarm_rate": 0.02, "upper_bound": 0.06, "null": "random units"},
+        "notes": [{"field": "units", "severity": "warning", "message": HOSTILE if hostile else "B10 is not among the bands."}],
         "units": units, "checks": checks, "findings": findings,
         "summary": {"status": "pass" if clean else "fail", "worst_severity": worst,
                     "counts": {"critical": 0 if clean else 1, "minor": 0 if clean else 1},
