@@ -16,6 +16,8 @@ __all__ = ["attention_boxes", "attention_boxes_many", "otsu", "upsample"]
 
 _BINS = 256
 _EIGHT = np.ones((3, 3), dtype=np.int8)
+# Maps are worked on a few at a time: their copies then stay in the processor's cache, and memory flat.
+_PIXELS = 1 << 17
 
 
 def attention_boxes(
@@ -46,15 +48,24 @@ def attention_boxes_many(
     whole_iou: float = 0.8,
 ) -> list[list[Box]]:
     """:func:`attention_boxes` of many maps (M, h, w) of one size at once."""
+    found: list[list[Box]] = []
+    chunk = max(1, _PIXELS // (size[0] * size[1]))
+    for first in range(0, len(maps), chunk):
+        found += _boxes(maps[first : first + chunk], size, per_image, iou, whole_iou)
+    return found
+
+
+def _boxes(
+    maps: NDArray[np.floating], size: tuple[int, int], per_image: int, iou: float, whole_iou: float
+) -> list[list[Box]]:
     from scipy import ndimage
 
-    if len(maps) == 0:
-        return []
     large = upsample(maps, size)
     low = large.min(axis=(1, 2), keepdims=True)
     span = large.max(axis=(1, 2), keepdims=True) - low
-    constant = span[:, 0, 0] <= 0
-    scaled = (large - low) * (255.0 / np.where(span > 0, span, 1.0))
+    # Interpolating equal values can differ in the last bit; such a map is as constant as the original.
+    constant = span[:, 0, 0] <= 1e-12 * np.abs(large).max(axis=(1, 2))
+    scaled = np.clip((large - low) * (255.0 / np.where(constant[:, None, None], 1.0, span)), 0.0, 255.0)
     masks = scaled > otsu(scaled)[:, None, None]
     found: list[list[Box]] = []
     for mask, empty in zip(masks, constant, strict=True):
