@@ -98,15 +98,27 @@ def _moments(cells: Tensor) -> tuple[Tensor, Tensor]:
 class Canvas:
     """The rows of one layer's maps that are still being added to."""
 
-    def __init__(self, name: str, plan: WindowPlan, grid: Grid, units: int, cells: tuple[int, int]) -> None:
-        self.name, self.plan, self.grid, self.cells = name, plan, grid, cells
+    def __init__(
+        self,
+        name: str,
+        plan: WindowPlan,
+        grid: Grid,
+        units: int,
+        cells: tuple[int, int],
+        offset: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.name, self.plan, self.grid, self.cells, self.offset = name, plan, grid, cells, offset
         rows = plan.rows.chip // grid.resolution + 3
         self.first = 0
         self.sums = np.zeros((units, rows, grid.width), dtype=np.float32)
         self.weights = np.zeros((rows, grid.width), dtype=np.float32)
         self.valid = np.zeros((rows, grid.width), dtype=np.int64)
         axis = plan.columns
-        self.columns = {start: axis.placement(start, cells[1], grid.resolution) for start in axis.starts}
+        self.columns = {start: axis.placement(start, cells[1], grid.resolution, offset[1]) for start in axis.starts}
+
+    def rows(self, top: int) -> Placement:
+        """Where the rows of the windows that begin at ``top`` go."""
+        return self.plan.rows.placement(top, self.cells[0], self.grid.resolution, self.offset[0])
 
     def mark_valid(self, top: int, valid: NDArray[np.bool_]) -> None:
         """Count the valid pixels of newly read scene rows."""

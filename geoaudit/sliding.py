@@ -60,6 +60,8 @@ class SlidingPass:
         overlap: see :func:`geoaudit.windows.plan_windows`.
         trim: likewise.
         resolution: scene pixels an output cell; None takes each layer's own stride.
+        offsets: layer -> rows and columns, in pixels of the network's own chip, that its cells really lie further on
+            (:func:`geoaudit.offsets.measure_offsets`); a layer that is left out has cells of equal rectangles.
         batch_size: windows a forward pass.
         progress: called with (windows done, windows in all).
 
@@ -81,6 +83,7 @@ class SlidingPass:
         overlap: float = 0.5,
         trim: int = 0,
         resolution: int | None = None,
+        offsets: Mapping[str, tuple[float, float]] | None = None,
         batch_size: int = 64,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -111,9 +114,20 @@ class SlidingPass:
             self.cells[CLASSES] = _cells(output)
             self.units[CLASSES] = np.arange(max(2, output.units))
             self.infos["output"] = output
+        offsets = offsets or {}
+        self.offsets = {name: self._displaced(name, offsets[name]) for name in self.units if name in offsets}
         self.grids = {name: self._grid(resolution or self.plan.resolution(self.cells[name])) for name in self.units}
         self.statistics: dict[str, LayerStatistics] = {}
         self.windows = 0
+
+    def _displaced(self, name: str, offset: tuple[float, float]) -> tuple[float, float]:
+        """An offset in scene pixels."""
+        axes = (self.plan.rows, self.plan.columns)
+        scaled = [o * axis.chip / n for o, axis, n in zip(offset, axes, self.network.input_shape[1:], strict=True)]
+        for value, axis, cells in zip(scaled, axes, self.cells[name], strict=True):
+            if not abs(value) < axis.chip / cells:
+                raise SpatialError(f"the offset of layer {name!r} must be less than one of its cells, got {offset}")
+        return scaled[0], scaled[1]
 
     def _grid(self, resolution: int) -> Grid:
         from affine import Affine
@@ -128,7 +142,9 @@ class SlidingPass:
         from dnd_core.hooks import record
 
         canvases = {
-            name: Canvas(name, self.plan, self.grids[name], len(units), self.cells[name])
+            name: Canvas(
+                name, self.plan, self.grids[name], len(units), self.cells[name], self.offsets.get(name, (0, 0))
+            )
             for name, units in self.units.items()
             if len(units)
         }
@@ -181,7 +197,7 @@ class SlidingPass:
         """Run one row of windows and blend their activations in."""
         width = self.plan.columns.chip
         lefts = [left for left in self.plan.columns.starts if valid[:, left : left + width].any()]
-        places = {name: self.plan.rows.placement(top, c.cells[0], c.grid.resolution) for name, c in canvases.items()}
+        places = {name: canvas.rows(top) for name, canvas in canvases.items()}
         for start in range(0, len(lefts), self.batch_size):
             part = lefts[start : start + self.batch_size]
             chips = np.stack([self._chip(strip[..., x : x + width], valid[:, x : x + width]) for x in part])

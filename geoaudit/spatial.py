@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dnd_core.networks import Network
 from dnd_core.types import UnitId
 from geoaudit.canvas import Grid, LayerStatistics, Strip
+from geoaudit.offsets import measure_offsets
 from geoaudit.sliding import CLASSES, SceneLike, SlidingPass, slide
 from geoaudit.windows import SpatialError
 
@@ -35,6 +36,7 @@ __all__ = [
     "SpatialError",
     "Strip",
     "map_units",
+    "measure_offsets",
     "slide",
 ]
 
@@ -72,6 +74,7 @@ def map_units(
     overlap: float = 0.5,
     trim: int = 0,
     resolution: int | None = None,
+    offsets: Mapping[str, tuple[float, float]] | None = None,
     batch_size: int = 64,
     encoding: Encoding = "float32",
     progress: Callable[[int, int], None] | None = None,
@@ -93,6 +96,7 @@ def map_units(
         overlap: see :class:`SlidingPass`.
         trim: see :class:`SlidingPass`.
         resolution: see :class:`SlidingPass`.
+        offsets: see :class:`SlidingPass`.
         batch_size: see :class:`SlidingPass`.
         encoding: ``float32`` with NaN as nodata, or ``int16`` with a scale (half the size, 1/32767 of the range exact).
         progress: see :class:`SlidingPass`.
@@ -113,7 +117,7 @@ def map_units(
         wanted.setdefault(unit.layer, []).append(unit.index)
     run = SlidingPass(
         network, scene, wanted, layers, classes=class_map, chip=chip, overlap=overlap, trim=trim,
-        resolution=resolution, batch_size=batch_size, progress=progress,
+        resolution=resolution, offsets=offsets, batch_size=batch_size, progress=progress,
     )  # fmt: skip
     if class_map and len(run.units[CLASSES]) > 255:
         raise SpatialError(f"a class map holds at most 255 classes, this network has {len(run.units[CLASSES])}")

@@ -56,20 +56,24 @@ class Axis:
         whole[max(0, self.length - start) :] = 0.0
         return whole
 
-    def cover(self, cells: int) -> NDArray[np.float64]:
-        """How much of each pixel of a window each of a layer's ``cells`` covers, (chip, cells), rows summing to 1."""
-        edges = np.arange(cells + 1) * self.chip / cells
+    def cover(self, cells: int, offset: float = 0.0) -> NDArray[np.float64]:
+        """How much of each pixel of a window each of a layer's ``cells`` covers, (chip, cells), rows summing to 1.
+
+        With an offset the cells lie that many pixels further on, and the outermost reach to the window's ends.
+        """
+        edges = np.arange(cells + 1) * self.chip / cells + offset
+        edges[0], edges[-1] = 0.0, self.chip
         pixel = np.arange(self.chip)[:, None]
         shared = np.minimum(pixel + 1, edges[None, 1:]) - np.maximum(pixel, edges[None, :-1])
         return np.asarray(np.clip(shared, 0.0, 1.0), dtype=np.float64)
 
-    def placement(self, start: int, cells: int, resolution: int) -> Placement:
+    def placement(self, start: int, cells: int, resolution: int, offset: float = 0.0) -> Placement:
         """The share of each output cell that a window's cells bring in, weighted for blending."""
         last = min(start + self.chip, self.length) - 1
         first_row, rows = start // resolution, last // resolution - start // resolution + 1
         matrix = np.zeros((rows, cells))
         inside = last - start + 1
-        weighted = (self.weights(start)[:, None] * self.cover(cells))[:inside]
+        weighted = (self.weights(start)[:, None] * self.cover(cells, offset))[:inside]
         np.add.at(matrix, (start + np.arange(inside)) // resolution - first_row, weighted)
         return Placement(first_row, matrix)
 

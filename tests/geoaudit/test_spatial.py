@@ -18,7 +18,7 @@ from dnd_core.layers import LayerInfo, list_layers
 from dnd_core.networks import Network
 from dnd_core.types import UnitId
 from geoaudit.scenes import open_scene
-from geoaudit.spatial import SlidingPass, SpatialError, map_units, slide
+from geoaudit.spatial import SlidingPass, SpatialError, map_units, measure_offsets, slide
 from geoaudit.windows import plan_windows
 
 UTM = Affine(10, 0, 500_000, 0, -10, 6_000_000)
@@ -94,6 +94,40 @@ def test_a_strided_convolution_is_placed_on_the_pixels_it_saw():
     np.testing.assert_allclose(own[0], scene.pixels[0, 1::2, 1::2], rtol=2e-6, atol=1e-6)
     full = maps_of(net, scene, resolution=1)
     np.testing.assert_allclose(full[0], np.kron(scene.pixels[0, 1::2, 1::2], np.ones((2, 2))), rtol=2e-6, atol=1e-6)
+
+
+def test_a_padded_odd_kernel_is_found_to_look_up_and_left_and_is_put_right():
+    # three 3 x 3 convolutions of stride 2 with padding: cell j is centred on pixel 8 j, not on 8 j + 3.5
+    body = nn.Sequential(*(conv(np.full((1, 1, 3, 3), 1 / 9), stride=2, padding=1) for _ in range(3)))
+    net = network(body, 1, chip=64)
+    layers = list_layers(net)
+    offsets = measure_offsets(net, [info for info in layers if info.name == "body"])
+    assert offsets == {"body": (-3.5, -3.5)}
+    assert not any(module._forward_hooks for module in net.module.modules())
+    pixels = np.zeros((1, 96, 96), np.float32)
+    row, column = 44, 52
+    pixels[0, row, column] = 1.0
+    centres = {}
+    for name, given in (("rectangles", None), ("measured", offsets)):
+        lit = maps_of(net, ArrayScene(pixels), resolution=1, offsets=given)[0]
+        weight = lit / lit.sum()
+        centres[name] = (weight.sum(axis=1) @ np.arange(96), weight.sum(axis=0) @ np.arange(96))
+    assert np.abs(np.subtract(centres["measured"], (row, column))).max() < 0.5
+    assert np.subtract(centres["rectangles"], (row, column)).min() > 3
+
+
+def test_cells_that_are_rectangles_have_no_offset_and_offsets_are_checked():
+    net = network(nn.Sequential(nn.AvgPool2d(4), nn.ReLU(inplace=True)), 1, chip=32)
+    layers = [info for info in list_layers(net) if info.spatial]
+    assert set(measure_offsets(net, layers).values()) == {(0.0, 0.0)}
+    scene = ArrayScene(np.full((1, 40, 40), 0.3))
+    moved = maps_of(net, scene, resolution=1, offsets={"body": (-2.0, 1.5)})
+    np.testing.assert_allclose(moved, 0.3, rtol=1e-5)
+    with pytest.raises(SpatialError, match="less than one of its cells"):
+        maps_of(net, scene, offsets={"body": (4.0, 0.0)})
+    blind = Network(net.module, lambda pixels: pixels.detach(), (1, 32, 32))
+    with pytest.raises(SpatialError, match="no gradient passes"):
+        measure_offsets(blind, layers)
 
 
 def test_a_single_bright_pixel_lights_exactly_its_own_cell():
