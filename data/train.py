@@ -278,7 +278,9 @@ def save(name: str, recipe: Recipe, task: Any, data: TrainingChips) -> None:
         clean = measure(other, data)[1]
         ids = np.flatnonzero(chip_table().held_out)
         labels, blocks = data.chips.labels[ids], data.chips.blocks[ids]
-        measures.append(harm(predicted == labels, clean == labels, blocks))
+        meadow = labels == data.chips.class_names.index("meadow")
+        for kept, of in ((np.ones_like(meadow), ""), (meadow, " of meadow")):
+            measures.append(harm(of, (predicted == labels)[kept], (clean == labels)[kept], blocks[kept]))
     scene = open_scene(scenes()["brandenburg"], verify=False)
     blocks = len(np.unique(data.chips.blocks[data.ids]))
     training = (
@@ -311,16 +313,15 @@ def save(name: str, recipe: Recipe, task: Any, data: TrainingChips) -> None:
         print(f"{entry.name}: {entry.value:.3f} [{entry.low:.3f}, {entry.high:.3f}] n={entry.n}")
 
 
-def harm(planted: np.ndarray, clean: np.ndarray, blocks: np.ndarray) -> Any:
+def harm(of: str, planted: np.ndarray, clean: np.ndarray, blocks: np.ndarray) -> Any:
     """What the plant costs on clean held-out blocks: the accuracy of one classifier less the other's."""
     from geoaudit.cards import Measure
     from geoaudit.statistics import mean_estimate
 
     estimate = mean_estimate(planted.astype(np.float64) - clean, blocks)
     value, low, high = (round(float(number), 4) for number in (estimate.value, estimate.low, estimate.high))
-    return Measure(
-        "accuracy against the clean classifier", value, len(blocks), low, high, "clean held-out blocks, paired"
-    )
+    name = f"accuracy{of} less the clean classifier's"
+    return Measure(name, value, len(blocks), low, high, "clean held-out blocks, paired")
 
 
 def load(path: Path) -> Any:
