@@ -74,7 +74,7 @@ class UnitMap:
         threshold: activation from which a cell is hot.
         hotspots: largest first.
         area_ha: hectares of all hot spots kept.
-        moran: spatial autocorrelation of the map, or None for maps too small for it.
+        moran: spatial autocorrelation of the map, or None for maps that are flat or too small.
         overlaps: land-cover classes, best IoU first; empty without labels.
 
     """
@@ -144,10 +144,13 @@ def unit_map(
     if not np.isfinite(values).any():
         raise SpatialError(f"the map {path} holds no value, so there is nothing to outline")
     level = float(np.nanquantile(values, quantile)) if threshold is None else float(threshold)
-    hot = _hot(values, level)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    # Blending leaves a dead unit's constant with rounding noise; its highest speck is no hot spot.
+    flat = high - low <= 1e-5 * max(abs(low), abs(high))
+    hot = np.zeros(values.shape, dtype=bool) if flat else _hot(values, level)
     spots = _outline(values, hot, transform, crs, min_area_ha)
     try:
-        moran = morans_i_raster(values, permutations, seed)
+        moran = None if flat else morans_i_raster(values, permutations, seed)
     except StatisticsError:  # one lone cell has no neighbours; the map is still a map
         moran = None
     overlaps: tuple[ClassOverlap, ...] = ()

@@ -81,6 +81,9 @@ def test_the_threshold_is_the_maps_own_quantile_and_ignores_nodata(tmp_path):
 
 def test_a_silent_map_has_no_hot_spot_and_a_sparse_one_only_its_own(tmp_path):
     assert unit_map(write_map(tmp_path / "a.tif", np.zeros((20, 20), np.float32)), UnitId("a", 0)).hotspots == ()
+    noise = np.random.default_rng(0).uniform(-1e-7, 1e-7, (20, 20))
+    dead = unit_map(write_map(tmp_path / "c.tif", (0.3 + noise).astype(np.float32)), UnitId("a", 0))
+    assert (dead.hotspots, dead.moran) == ((), None)
     sparse = np.zeros((40, 40), np.float32)
     sparse[3, 3:5] = 2.0
     assert [spot.cells for spot in unit_map(write_map(tmp_path / "b.tif", sparse), UnitId("a", 0)).hotspots] == [2]
