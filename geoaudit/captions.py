@@ -156,7 +156,7 @@ def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
         tone = "dark" if m.line_dark[index] else "bright"
         along = direction_word(float(m.line_direction[index]))
         said.append(Phrase(f"a narrow {tone} {along} line", 0.3 + 0.2 * min(float(m.line[index]), 1.0)))
-    if m.points[index] >= 0.9:
+    if m.points[index] >= 0.9 and not striped:
         said.append(Phrase("many bright points" if m.points[index] > 5 else "a few bright points", 0.45))
     if roughness > 3.6:
         said.append(Phrase("rough texture", 0.25 + min(roughness, 12) / 40))
