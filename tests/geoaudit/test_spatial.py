@@ -220,7 +220,8 @@ def test_pixels_without_data_are_empty_and_leave_no_edge_beside_them():
 def test_a_cell_is_known_when_half_of_its_pixels_are():
     valid = np.ones((8, 8), bool)
     valid[:4, :2] = False
-    valid[4:, :3] = False
+    valid[4:, :2] = False
+    valid[4:6, 2] = False
     net = network(nn.AvgPool2d(4), 1)
     empty = np.isnan(maps_of(net, ArrayScene(np.ones((1, 8, 8)), valid))[0])
     np.testing.assert_array_equal(empty, [[False, False], [True, False]])
