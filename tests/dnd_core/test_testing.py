@@ -77,6 +77,7 @@ def test_units_compute_their_concept_and_nothing_else(
         assert 5 <= holds.sum() <= IMAGES - 5, unit
         pairs = fired[holds][:, None] > fired[~holds][None, :]
         assert pairs.mean() > 0.97, f"{unit} {truth.concept}"
+        assert fired[~holds].mean() < 0.1 * fired[holds].mean(), f"{unit} {truth.concept}"
         assert holds[np.argsort(-fired, kind="stable")[:5]].all(), f"{unit} {truth.concept}"
 
 
