@@ -15,6 +15,13 @@ from dnd_core.store import fingerprint
 __all__ = ["SHORT_NAMES", "backend_fingerprint", "build", "import_class"]
 
 SHORT_NAMES: dict[str, str] = {
+    "blip": "dnd_core.backends.blip.Blip",
+    "vlm": "dnd_core.backends.vlm.VisionLanguageModel",
+    "endpoint-captioner": "dnd_core.backends.openai_compatible.EndpointCaptioner",
+    "local-llm": "dnd_core.backends.local_llm.LocalLanguageModel",
+    "endpoint-summarizer": "dnd_core.backends.openai_compatible.EndpointSummarizer",
+    "diffusers": "dnd_core.backends.text_to_image.TextToImage",
+    "open-clip": "dnd_core.backends.clip.OpenClip",
     "measured": "dnd_core.backends.measured.MeasuredCaptioner",
     "keyphrases": "dnd_core.backends.keyphrases.Keyphrases",
     "pool": "dnd_core.backends.pool.PoolImages",
