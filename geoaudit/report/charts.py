@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,7 +78,17 @@ def _finish(name: str, chart: Any) -> Chart:
     vl_convert.register_font_directory(str(resources.files("geoaudit.report").joinpath("fonts")))
     spec = json.loads(chart.to_json(indent=None))
     svg: str = vl_convert.vegalite_to_svg(json.dumps(spec))
-    return Chart(name, title, spec, svg)
+    return Chart(name, title, spec, _own_names(svg, name))
+
+
+def _own_names(svg: str, prefix: str) -> str:
+    """Names of clipping paths that are the chart's own: the drawing library counts on over a whole process."""
+    names: dict[str, str] = {}
+
+    def renamed(found: re.Match[str]) -> str:
+        return found[1] + names.setdefault(found[2], f"{prefix}-clip{len(names)}") + found[3]
+
+    return re.sub(r'(id="|url\(#)(clip\d+)("|\))', renamed, svg)
 
 
 def _accuracy(table: Mapping[str, Any]) -> Chart:

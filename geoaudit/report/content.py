@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dnd_core.store import file_sha256
+from geoaudit.report.tables import accuracy_table, group_rows, layer_counts
 from geoaudit.report.text import figure, hectares, interval, lines, percent, plain, probability, seconds
 from geoaudit.report.wording import say
 from geoaudit.results import Results
 
-__all__ = ["ALARMING", "accuracy_table", "content", "verdict"]
+__all__ = ["ALARMING", "content", "verdict"]
 
 ALARMING = ("critical", "major")
-STATUSES = ("labelled", "weak", "abstained", "dead")
 SEVERITIES = ("critical", "major", "minor", "info")
 
 
@@ -179,7 +177,7 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "q": probability(effect.get("q")),
         "confidence": figure(finding.get("label_confidence")),
         "prevalence": percent(finding.get("prevalence")),
-        "false_alarm": percent(alarm, 1) if isinstance(alarm, (int, float)) else lines(alarm, 300) or "–",
+        "false_alarm": percent(alarm, 1) if isinstance(alarm, (int, float)) else lines(alarm, 300) or "\u2013",
         "area": hectares(area.get("estimate")),
         "area_interval": " to ".join(map(hectares, area["ci"])) if area.get("ci") else "",
         "grade": finding.get("evidence_grade"),
@@ -264,8 +262,8 @@ def _check(check: Mapping[str, Any]) -> dict[str, Any]:
         "status": check["status"],
         "word": say(f"check.{check['status']}"),
         "reason": lines(check.get("reason"), 700),
-        "tested": f"{tested:,}".replace(",", "\u202f") if isinstance(tested, int) else plain(tested, 80) or "–",
-        "null": _null(check.get("null")) or "–",
+        "tested": f"{tested:,}".replace(",", "\u202f") if isinstance(tested, int) else plain(tested, 80) or "\u2013",
+        "null": _null(check.get("null")) or "\u2013",
     }
 
 
@@ -274,94 +272,6 @@ def _gate(gate: Any) -> str:
         return ""
     rate, bound = percent(gate["false_alarm_rate"], 1), percent(gate.get("upper_bound"), 1)
     return say("checks.gate", rate=rate, bound=bound, null=_null(gate.get("null")))
-
-
-def accuracy_table(results: Results) -> dict[str, Any] | None:
-    """Accuracy over the probe's labelled images, block by block where blocks are known; None without true classes."""
-    from geoaudit import accuracy
-
-    images = results.images
-    names = results.class_names
-    if images.empty or not names:
-        return None
-    label = images["label"].fillna(-1).to_numpy(dtype=np.int64)
-    predicted = images["predicted"].fillna(-1).to_numpy(dtype=np.int64)
-    known = (label >= 0) & (predicted >= 0) & (label < len(names)) & (predicted < len(names))
-    known &= ~images["painted"].fillna(False).astype(bool).to_numpy()
-    if not known.any():
-        return None
-    shown = [plain(name, 60) for name in names]
-    # The class names enter as numbers: two hostile names may look alike once shortened.
-    keys = [str(number) for number in range(len(names))]
-    block = images["block"].to_numpy()[known]
-    clustered = (
-        len(np.unique(block[~np.equal(block, None)])) > 1 if block.dtype == object else len(np.unique(block)) > 1
-    )
-    report = (
-        accuracy.cluster_accuracy(predicted[known], label[known], block, keys)
-        if clustered
-        else accuracy.simple_accuracy(predicted[known], label[known], keys)
-    )
-    table = report.to_dict()
-    for number, row in enumerate(table["classes"]):
-        row["name"] = shown[number]
-        for key in ("producers", "users"):
-            # Without a single error every cluster agrees and the interval shrinks to a point, which says too much.
-            if row[key]["low"] == row[key]["high"]:
-                row[key] |= {"low": None, "high": None}
-        row["n"] = int(sum(table["counts"][r][number] for r in range(len(names))))
-    table["clustered"] = clustered
-    table["notes"] = [] if not isinstance(table.get("notes"), list) else table["notes"]
-    return table
-
-
-def layer_counts(results: Results) -> list[dict[str, Any]]:
-    """How many units of each layer have which status."""
-    neurons = results.neurons
-    rows = []
-    for layer, part in neurons.groupby("layer", sort=False):
-        found = part["status"].value_counts()
-        row: dict[str, Any] = {status: int(found.get(status, 0)) for status in STATUSES}
-        rows.append({"layer": plain(layer, 60), **row, "total": len(part)})
-    return rows
-
-
-def group_rows(results: Results) -> list[dict[str, Any]]:
-    """Concept groups with the class that leans on each most; largest reliance first."""
-    import pandas as pd
-
-    reliance, ablation = results.reliance, results.ablation
-    rows = []
-    for record in results.groups.itertuples(index=False):
-        number = int(record.group)
-        units = results.group_units(number)
-        row: dict[str, Any] = {
-            "group": number, "name": plain(record.name, 80), "units": [str(unit) for unit in units],
-            "layers": ", ".join(dict.fromkeys(plain(unit.layer, 40) for unit in units)),
-            "leaning": "", "reliance": None, "reliance_ci": "", "loss": None, "loss_ci": "",
-        }  # fmt: skip
-        part = reliance[reliance["group"] == number]
-        strengths = pd.to_numeric(part["reliance"], errors="coerce").dropna()
-        if len(strengths):
-            best = part.loc[strengths.idxmax()]
-            row |= {"leaning": plain(best["class"], 60), "reliance": float(best["reliance"])}
-            row["reliance_ci"] = interval([_float(best["reliance_low"]), _float(best["reliance_high"])])
-            lost = ablation[(ablation["group"] == number) & (ablation["class"] == best["class"])]
-            if len(lost):
-                change = _float(lost["change"].iloc[0])
-                row["loss"] = -change if change is not None else None
-                ends = [_float(lost["high"].iloc[0]), _float(lost["low"].iloc[0])]
-                row["loss_ci"] = interval([None if end is None else -end for end in ends])
-        rows.append(row)
-    return sorted(rows, key=lambda row: (-(row["reliance"] if row["reliance"] is not None else -9.0), row["name"]))
-
-
-def _float(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) else None
 
 
 def _stages(results: Results) -> list[dict[str, Any]]:
@@ -390,11 +300,15 @@ def _hashes(results: Results) -> list[list[str]]:
     backends = manifest.get("backends")
     if isinstance(backends, Mapping):
         for name, value in backends.items():
-            rows.append([say("provenance.backend", name=plain(name, 40)), plain(value, 160)])
+            said = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, Mapping) else value
+            rows.append([say("provenance.backend", name=plain(name, 40)), plain(said, 160)])
     for name in ("audit", "config"):
         path = results.root / say(f"provenance.{name}")
         if path.is_file():
             rows.append([say(f"provenance.{name}"), file_sha256(path)])
+    timings = manifest.get("timings")
+    if isinstance(timings, Mapping) and timings.get("created"):
+        rows.append([say("provenance.created"), plain(timings["created"], 40)])
     if "seed" in manifest:
         rows.append([say("provenance.seed"), plain(manifest["seed"], 40)])
     return rows

@@ -143,7 +143,7 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> FindingChange | 
     }
     effects = [(finding.get("effect") or {}).get("value") for finding in (old, new)]
     numbers = [value for value in effects if isinstance(value, (int, float))]
-    if len(numbers) == 2 and abs(numbers[0] - numbers[1]) > _TOLERANCE or len(numbers) == 1:
+    if len(numbers) == 1 or (len(numbers) == 2 and abs(numbers[0] - numbers[1]) > _TOLERANCE):
         changes["effect"] = (effects[0], effects[1])
     return FindingChange(str(new["fingerprint"]), str(new["title"]), changes) if changes else None
 

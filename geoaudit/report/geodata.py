@@ -61,7 +61,7 @@ def _units(results: Results) -> gpd.GeoDataFrame:
         rows.append({
             "unit": plain(unit, 120), "layer": plain(unit.layer, 100), "index": unit.index, "status": known.status,
             "label": plain(known.label), "labels": plain("; ".join(known.labels), 600), "group": known.group,
-            **{name: value for name, value in known.figures.items()},
+            **known.figures,
             "reason": lines(known.reason, 500), "geometry": MultiPolygon(polygons) if polygons else None,
         })  # fmt: skip
     columns = ["unit", "layer", "index", "status", "label", "labels", "group", *_FIGURES, "reason", "geometry"]
@@ -131,7 +131,11 @@ def geopackage(results: Results) -> bytes:
     if hot is not None and len(hot):
         text = [name for name in hot.columns if pd.api.types.is_string_dtype(hot[name]) and name != hot.geometry.name]
         layers["hotspots"] = hot.assign(**{name: [plain(value) for value in hot[name]] for name in text})
-        names = {str(unit): plain(f"{unit}: {results.unit(unit).label}", 80) for unit in results.maps() if unit in results.unit_ids}
+        names = {
+            str(unit): plain(f"{unit}: {results.unit(unit).label}", 80)
+            for unit in results.maps()
+            if unit in results.unit_ids
+        }
         styles["hotspots"] = categorised("unit", names, "label")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "audit.gpkg"

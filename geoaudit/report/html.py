@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -67,6 +66,7 @@ def page(results: Results) -> str:
         said=lambda image: _said(results, image, names),
         scale_of=_scale,
         unit_anchor=anchor,
+        known_units=frozenset(map(str, results.unit_ids)),
         short=lambda unit: plain(unit, 40),
         signed=lambda value: figure(value, signed=True),
         pct=percent,
@@ -137,7 +137,7 @@ def _neuron(results: Results, unit: UnitId, tiles: ContactSheet, mapped: Mapping
     candidates = [
         {
             "label": plain(entry.get("label"), 60),
-            "support": plain(entry.get("support", "–"), 8),
+            "support": plain(entry.get("support", "\u2013"), 8),
             "contrast": figure(entry.get("contrast")),
             "score": figure(entry.get("topk_squared_x_image_products", entry.get("image_products"))),
         }

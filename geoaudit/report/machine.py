@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from geoaudit.report.content import layer_counts
+from geoaudit.report.tables import layer_counts
 from geoaudit.report.text import figure, lines, plain
 from geoaudit.report.wording import say
 from geoaudit.results import Results
@@ -61,7 +61,10 @@ def sarif(results: Results) -> bytes:
     run = {
         "tool": {"driver": {"name": "geoaudit", **_version(results), "rules": list(rules.values())}},
         "invocations": [
-            {"executionSuccessful": results.state == "complete" and bool(results.audit), "toolExecutionNotifications": notes}
+            {
+                "executionSuccessful": results.state == "complete" and bool(results.audit),
+                "toolExecutionNotifications": notes,
+            }
         ],
         "artifacts": [{"location": {"uri": "audit.json"}, "mimeType": "application/json"}],
         "columnKind": "unicodeCodePoints",
@@ -132,7 +135,9 @@ def junit(results: Results) -> bytes:
         kind = {"fail": "failure", "pass": None, "inconclusive": "skipped", "not_run": "skipped"}[check["status"]]
         # Findings that a reviewer set aside leave a failed check without open findings: it passes the gate.
         kind = "failure" if failed else None if check["status"] == "fail" else kind
-        cases.append((plain(check["rule"], 80), plain(check["title"]), kind, "\n".join(failed) or lines(check.get("reason"))))
+        cases.append(
+            (plain(check["rule"], 80), plain(check["title"]), kind, "\n".join(failed) or lines(check.get("reason")))
+        )
     cases += [(plain(rule, 80), plain(rule), "failure", "\n".join(said)) for rule, said in by_rule.items()]
     counted = {kind: sum(case[2] == kind for case in cases) for kind in ("failure", "error", "skipped")}
     totals = {
@@ -147,7 +152,8 @@ def junit(results: Results) -> bytes:
             child = ET.SubElement(case, kind, {"message": text.split("\n")[0]})
             child.text = text
     ET.indent(suites)
-    return ET.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
+    document: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
 
 
 def neurons_csv(results: Results) -> bytes:
@@ -193,7 +199,8 @@ CROSSWALK: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
      "evidence with intervals, false-alarm rate, limitations", ("audit.json",)),
     ("NIST AI RMF 1.0", "MEASURE 2.9", "The model is explained and its output interpreted in context.",
      "neuron labels, concept groups, maps", ("neurons.parquet", "groups.parquet", "maps/index.gpkg")),
-    ("NIST AI RMF 1.0", "MEASURE 3.1", "Risks are tracked over time.", "fingerprints, baseline states", ("audit.json", "audit.sarif")),
+    ("NIST AI RMF 1.0", "MEASURE 3.1", "Risks are tracked over time.", "fingerprints, baseline states",
+     ("audit.json", "audit.sarif")),
     ("ISO 19157-1:2023", "Thematic accuracy", "Correctness of classification.", "error matrix, user's and producer's accuracy",
      ("images.parquet", "report.pdf")),
     ("ISO 19157-1:2023", "Metaquality", "Confidence, representativity and homogeneity of a quality result.",

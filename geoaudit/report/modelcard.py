@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from dnd_core.errors import StoreError
@@ -62,7 +63,9 @@ def _split(card: str) -> tuple[dict[str, Any], str]:
     try:
         metadata = yaml.safe_load(found[1]) or {}
     except yaml.YAMLError as error:
-        raise StoreError(f"the metadata of the model card is no YAML ({plain(error, 200)}): correct it first") from error
+        raise StoreError(
+            f"the metadata of the model card is no YAML ({plain(error, 200)}): correct it first"
+        ) from error
     if not isinstance(metadata, dict):
         raise StoreError("the metadata of the model card is no mapping: correct it first")
     return metadata, card[found.end() :]
@@ -83,7 +86,8 @@ def _metadata(old: Mapping[str, Any], results: Results, said: Mapping[str, Any])
         print_of = probe.get("fingerprint") if isinstance(probe, Mapping) else None
         result = {
             "task": dict(_TASK),
-            "dataset": {"name": "geoaudit probe", "type": "geoaudit-probe", **({"revision": plain(print_of, 80)} if print_of else {})},
+            "dataset": {"name": "geoaudit probe", "type": "geoaudit-probe",
+                        **({"revision": plain(print_of, 80)} if print_of else {})},
             "metrics": [{
                 "type": "accuracy", "name": say("accuracy.overall"), "verified": False,
                 "value": round(float(said["accuracy"]["overall"]["estimate"]), 4),
@@ -133,11 +137,13 @@ def _evaluation(said: Mapping[str, Any]) -> str:
         shares = [_share(row[key]) for key in ("producers", "users")]
         rows.append(f"| {_escape(row['name'])} | {row['n']} | {' | '.join(shares)} |")
     lead = say("accuracy.lead" if table["clustered"] else "accuracy.lead.simple")
-    return f"{_BEGIN}\n{lead} {say('accuracy.overall')}: {_share(table['overall'])}.\n\n" + "\n".join(rows) + f"\n{_END}"
+    return (
+        f"{_BEGIN}\n{lead} {say('accuracy.overall')}: {_share(table['overall'])}.\n\n" + "\n".join(rows) + f"\n{_END}"
+    )
 
 
 def _share(entry: Mapping[str, Any]) -> str:
-    ends = f" ({percent(entry['low'])} – {percent(entry['high'])})" if entry["low"] is not None else ""
+    ends = f" ({percent(entry['low'])} \u2013 {percent(entry['high'])})" if entry["low"] is not None else ""
     return percent(entry["estimate"]) + ends
 
 
@@ -170,6 +176,6 @@ def _examination(said: Mapping[str, Any]) -> str:
     parts.append(say("method.source"))
     # A list needs no empty lines between its items, everything else does.
     text = parts[0]
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         text += ("\n" if before.startswith("- ") and after.startswith("- ") else "\n\n") + after
     return f"{_BEGIN}\n{text}\n{_END}"

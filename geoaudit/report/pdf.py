@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, ImageDraw
 
@@ -29,7 +29,7 @@ from geoaudit.results import Results, TopImage
 
 __all__ = ["ReportError", "document", "printable"]
 
-STANDARD = "a-2a"
+STANDARD: Literal["a-2a"] = "a-2a"
 _MOST_FINDINGS, _GALLERY, _MOST_GROUPS, _MOST_CLASSES = 10, 16, 24, 40
 _LONG_WORD, _BREAK = 22, "\u200b"
 _CELL = 72
@@ -148,7 +148,7 @@ class _Document:
             "groups": [[row["name"], str(len(row["units"])), row["leaning"], figure(row["reliance"], signed=True),
                         row["reliance_ci"], figure(row["loss"], signed=True)] for row in said["groups"][:_MOST_GROUPS]],
             "attributions": [[row["name"], row["licence"], row["text"]] for row in said["attributions"]],
-            "decisions": [[f["id"], f["title"], f["decision_line"]] for f in findings] or [["–", say("findings.none"), ""]],
+            "decisions": [[f["id"], f["title"], f["decision_line"]] for f in findings] or [["\u2013", say("findings.none"), ""]],
         }  # fmt: skip
 
     def _save(self, image: Image.Image, alt: str, kind: str = "JPEG") -> dict[str, str]:
@@ -161,7 +161,7 @@ class _Document:
         raw = [step["raw"] for rung in finding["ladder"] for step in rung["steps"] if step["raw"]]
         values = [0.0, *(value for entry in raw for value in entry.values())]
         ladder = [
-            {**rung, "steps": [{**step, "against": say("ladder.null", null=step["null"]) if step["null"] else ""} for step in rung["steps"]]}
+            {**rung, "steps": [{**step, "against": _against(step)} for step in rung["steps"]]}
             for rung in finding["ladder"]
         ]  # fmt: skip
         area = f"{finding['area']} ha" + (f" ({finding['area_interval']})" if finding["area_interval"] else "")
@@ -169,7 +169,7 @@ class _Document:
             ("finding.class", finding["class"]), ("finding.concept", finding["concept"]), ("finding.why", finding["why"]),
             ("finding.effect", finding["effect"]), ("finding.n", "" if finding["n"] is None else str(finding["n"])),
             ("finding.q", finding["q"]), ("finding.confidence", finding["confidence"]),
-            ("finding.prevalence", finding["prevalence"]), ("finding.area", area if finding["area"] != "–" else ""),
+            ("finding.prevalence", finding["prevalence"]), ("finding.area", area if finding["area"] != "\u2013" else ""),
             ("finding.false_alarm", finding["false_alarm"]),
             ("finding.units", ", ".join(plain(unit, 40) for unit in finding["units"][:8])),
         ]  # fmt: skip
@@ -184,7 +184,7 @@ class _Document:
             **{key: finding[key] for key in ("id", "anchor", "title", "severity", "severity_word", "severity_means", "status",
                                              "status_word", "baseline", "suppression")},
             "ladder": ladder, "scale": [min(values), max(values)], "decision_line": line,
-            "figures": [[say(key), value] for key, value in figures if value not in ("", "–")],
+            "figures": [[say(key), value] for key, value in figures if value not in ("", "\u2013")],
             "advice": [[say(key), finding[name]] for key, name in advice if finding[name]],
             "map": self._map_of(finding["units"]),
             "examples_strip": self._strip(finding["examples"][:8], say("examples.title")),
@@ -204,7 +204,8 @@ class _Document:
 
     def _maps(self) -> list[dict[str, Any]]:
         """A large map for each scene, of the unit that findings or labels put first there."""
-        made, seen = [], set()
+        made: list[dict[str, Any]] = []
+        seen: set[int] = set()
         for unit in self.atlas.wanted():
             found = self.atlas.large(unit)
             if found is not None and found[0] not in seen and len(made) < 2:
@@ -302,8 +303,12 @@ def _accuracy(table: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, l
     return {"lead": lead, "rows": rows, "notes": table["notes"]}, areas or None
 
 
+def _against(step: Mapping[str, Any]) -> str:
+    return say("ladder.null", null=step["null"]) if step["null"] else ""
+
+
 def _range(entry: Mapping[str, Any]) -> str:
-    return "" if entry["low"] is None else f" ({percent(entry['low'])} – {percent(entry['high'])})"
+    return "" if entry["low"] is None else f" ({percent(entry['low'])} \u2013 {percent(entry['high'])})"
 
 
 def _words(said: Mapping[str, Any]) -> dict[str, Any]:

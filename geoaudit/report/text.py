@@ -35,22 +35,22 @@ def lines(value: Any, limit: int = 2000) -> str:
 def figure(value: Any, digits: int = 2, *, signed: bool = False) -> str:
     """A number with a true minus sign; a dash where it was not measured."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return "–"
+        return "\u2013"
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     if float(text) == 0:
         text = text.replace("-", "").replace("+", "")
-    return text.replace("-", "−")
+    return text.replace("-", "\u2212")
 
 
 def percent(value: Any, digits: int = 0) -> str:
     """A share in [0, 1] in percent."""
     text = figure(value * 100 if isinstance(value, (int, float)) and not isinstance(value, bool) else None, digits)
-    return text if text == "–" else f"{text} %"
+    return text if text == "\u2013" else f"{text} %"
 
 
 def interval(ci: Any, digits: int = 2, *, shares: bool = False) -> str:
     """A 95 % interval as "low to high"; empty where there is none."""
-    if not isinstance(ci, (list, tuple)) or len(ci) != 2 or any(figure(end) == "–" for end in ci):
+    if not isinstance(ci, (list, tuple)) or len(ci) != 2 or any(figure(end) == "\u2013" for end in ci):
         return ""
     low, high = (figure(end * 100, 0) if shares else figure(end, digits) for end in ci)
     return f"{low} to {high}" + (" %" if shares else "")
@@ -58,25 +58,25 @@ def interval(ci: Any, digits: int = 2, *, shares: bool = False) -> str:
 
 def probability(p: Any) -> str:
     """A p- or q-value without the letter: "0.004", "< 0.001"."""
-    if figure(p) == "–":
-        return "–"
+    if figure(p) == "\u2013":
+        return "\u2013"
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def hectares(value: Any) -> str:
     """An area to three figures, thousands set apart."""
-    if figure(value) == "–":
-        return "–"
+    if figure(value) == "\u2013":
+        return "\u2013"
     size = 0 if value == 0 else math.floor(math.log10(abs(value)))
     rounded = round(value, max(0, 2 - size)) if size < 3 else round(value, 2 - size)
     text = f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
-    return text.replace(",", "\u202f").replace("-", "−")
+    return text.replace(",", "\u202f").replace("-", "\u2212")
 
 
 def seconds(value: Any) -> str:
     """A duration, "4.2 s" or "3 min 20 s"."""
-    if figure(value) == "–":
-        return "–"
+    if figure(value) == "\u2013":
+        return "\u2013"
     if value < 60:
         return f"{value:.1f} s"
     return f"{int(value) // 60} min {int(value) % 60} s"

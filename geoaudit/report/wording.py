@@ -67,7 +67,6 @@ ENGLISH: dict[str, str] = {
     "findings.lead": "Each finding says what the network leans on, how we know, where it happens, and what to do.",
     "findings.none": "There is no finding. What was looked for stands under “Checks”.",
     "findings.unknown": "Findings are not known: the audit has not been finished.",
-    "findings.suppressed": "Set aside by a reviewer",
     "findings.suppressed.why": "Set aside{by}: {reason}",
     "severity.critical": "Critical",
     "severity.major": "Major",
@@ -121,9 +120,7 @@ ENGLISH: dict[str, str] = {
     "ladder.missing": "not measured",
     "ladder.null": "compared with {null}",
     "examples.title": "It happens here",
-    "examples.caption": "Tiles decided as {name} where the concept is present.",
     "counterexamples.title": "It does not happen here",
-    "counterexamples.caption": "Tiles to compare with.",
     "tile.said": "decided: {predicted}",
     "tile.truth": "truth: {label}",
     "tile.alt": "tile {image}",
@@ -163,7 +160,6 @@ ENGLISH: dict[str, str] = {
     "neuron.fit": "fit",
     "neuron.fit.of": "fit {r}, chance {threshold}",
     "neuron.rate": "fires on concept",
-    "neuron.stability": "stable",
     "neuron.more": "Alternatives and evidence",
     "neuron.candidates": "Labels considered, best first",
     "neuron.seen": "The captioner said of its first tiles",
@@ -212,7 +208,6 @@ ENGLISH: dict[str, str] = {
     "accuracy.area": "Area estimate",
     "column.area": "Area, ha",
     "accuracy.matrix": "Decided (rows) against truth (columns)",
-    "accuracy.truth": "truth",
     # Charts
     "chart.accuracy": "Accuracy by class",
     "chart.accuracy.x": "share of the class's tiles found",
@@ -223,7 +218,6 @@ ENGLISH: dict[str, str] = {
     "chart.fit": "How well labels fit",
     "chart.fit.x": "correlation on held-out tiles",
     "chart.fit.y": "neurons",
-    "chart.open": "Figures as a table",
     # Numbers
     "numbers.title": "Neurons in numbers",
     "column.layer": "Layer",
@@ -281,12 +275,6 @@ ENGLISH: dict[str, str] = {
     "provenance.config": "config.yaml",
     "provenance.backend": "Backend: {name}",
     "provenance.unknown": "not recorded",
-    "column.stage": "Stage",
-    "column.time": "Time",
-    "column.what": "What",
-    "column.value": "Value",
-    "column.source": "Source",
-    "column.licence": "Licence",
     # Sign-off
     "sign.title": "Sign-off",
     "sign.lead": "The reader's decision on each finding, and on the whole.",
@@ -298,9 +286,7 @@ ENGLISH: dict[str, str] = {
     "sign.not_yet": "not yet decided",
     "sign.blocked": "This report must not be signed: {sentence}",
     # Pages
-    "page": "Page {page} of {pages}",
     "contents": "Contents",
-    "figure.none": "not measured",
     "more.findings": "{n} further findings stand in audit.json.",
 }
 
