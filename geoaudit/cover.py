@@ -168,13 +168,16 @@ def _haze(
 
     if level == "photograph":
         return _haze_of_photograph(bands, known)
-    water = bands["N"] < bands["G"] - 0.01 if "N" in bands else np.zeros_like(known)
+    if "N" in bands:
+        water = bands["N"] < bands["G"] - 0.01
+    else:
+        water = (bands["R"] < 0.06) & (bands["B"] > 1.5 * bands["R"])
     # Water reflects blue; bright ground (sand, snow, roofs) lies off the line of clear land, to either side.
     usable = known & (bands["R"] < 0.3)
     excess = np.where(water, excess - np.float32(0.007), excess)
     haze = np.zeros(len(excess), dtype=np.float32)
     rows = usable.any(axis=(1, 2))
-    values = np.where(usable, excess, np.nan)[rows].reshape(int(rows.sum()), -1)
+    values = np.where(usable, excess, np.nan)[rows].reshape(int(rows.sum()), excess[0].size)
     # Without blue air light, bluish ground differs more than thin haze does: only what lies under nearly every pixel
     # of a surface product is haze.
     haze[rows] = np.nanpercentile(values, 10 if level == "surface" else 50, axis=1)
@@ -253,7 +256,8 @@ def _with_infrared(
     swir = b["S1"] if short else near
     ratio = b["S2"] / np.maximum(b["S1"], 1e-3) if short else np.full_like(red, 0.64)
     tint = (ground.raw["B"] - ground.raw["R"]) / np.maximum(raw, 1e-3)
-    white = np.abs(tint) < 0.25
+    # Sand is redder than cloud; haze is bluer, for it scatters and does not cover.
+    white = (tint > -0.07) & (tint < 0.1)
     # Every border between two covers is rough along a line; a settlement is rough all over.
     rough = _mostly((_rough(near) > 0.0135) & (_rough(red) > 0.006))
     dark_canopy = (ndvi > 0.55) & (near < 0.24) & (swir < 0.15 if short else green < 0.06)

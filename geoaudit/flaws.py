@@ -113,7 +113,8 @@ def _stripes(grey: Array) -> Array:
     if height < 8 or width < 8:
         return np.zeros(count, dtype=np.float32)
     quarter = height // 4
-    means = grey[:, : quarter * 4].reshape(count, 4, quarter, width).mean(axis=2)
+    # A median over the rows of a quarter keeps what runs through and drops dots, however they are spaced.
+    means = np.median(grey[:, : quarter * 4].reshape(count, 4, quarter, width), axis=2)
     # A running median keeps lines one or two pixels wide and follows the ground's own steps.
     sharp = means - median_filter(means, size=(1, 1, 5), mode="nearest")
     norm = np.maximum(np.linalg.norm(sharp, axis=2, keepdims=True), 1e-9)

@@ -149,6 +149,8 @@ def _edges(light: Array) -> tuple[Array, Array]:
 
 def _lines(light: Array) -> tuple[Array, NDArray[np.bool_], Array]:
     """The longest thin line: pixels brighter (or darker) than what lies two pixels off on both sides of them."""
+    from scipy.ndimage import maximum_filter
+
     far = np.pad(light, ((0, 0), (2, 2), (2, 2)), mode="edge")
     height, width = light.shape[1:]
     best = [np.full_like(light, -np.inf), np.full_like(light, -np.inf)]
@@ -157,9 +159,8 @@ def _lines(light: Array) -> tuple[Array, NDArray[np.bool_], Array]:
         other = far[:, 2 - dy : 2 - dy + height, 2 - dx : 2 - dx + width]
         best[0] = np.maximum(best[0], light - np.maximum(one, other))
         best[1] = np.maximum(best[1], np.minimum(one, other) - light)
-    from dnd_core.backends.textures import blobs
-
-    found = [blobs(each > 5) for each in best]
+    # Widened by one pixel, so that a diagonal's corners touch.
+    found = [blobs(maximum_filter(each > 5, size=(1, 2, 2))) for each in best]
     side = min(height, width)
     # A line's pixels spread along its long axis: four standard deviations of a bar are 1.15 of its length.
     lengths = [
@@ -172,10 +173,10 @@ def _lines(light: Array) -> tuple[Array, NDArray[np.bool_], Array]:
 
 
 def _points(band: Array) -> Array:
-    """Pixels brighter than the mean of 5 x 5 around them by 0.025 and than all eight neighbours, per thousand."""
+    """Pixels brighter than 5 x 5 around them by 0.025 and a sixth, and than all eight neighbours, per thousand."""
     from scipy.ndimage import maximum_filter, uniform_filter
 
-    peak = (band - uniform_filter(band, size=(0, 5, 5), mode="nearest") > 0.025) & (
-        band >= maximum_filter(band, size=(1, 3, 3), mode="nearest")
-    )
+    around = uniform_filter(band, size=(0, 5, 5), mode="nearest")
+    peak = (band > around + 0.025) & (band > around * (7 / 6))
+    peak &= band >= maximum_filter(band, size=(1, 3, 3), mode="nearest")
     return np.asarray(1000 * peak.mean(axis=(1, 2)), dtype=np.float32)
