@@ -18,6 +18,9 @@ __all__ = ["Grouping", "group_labels", "null_threshold"]
 
 Floats = NDArray[np.float64]
 
+FALSE_PAIRS = 0.05
+"""How many of all pairs of unrelated labels may be expected to reach the threshold."""
+
 FEW = 8
 """With fewer distinct labels there are too few unrelated pairs to learn a threshold from."""
 
@@ -103,7 +106,7 @@ def group_labels(
 
 
 def null_threshold(vectors: NDArray[np.floating], *, own: bool = True) -> tuple[float, str]:
-    """The cosine that unrelated pairs would be expected to exceed once among all pairs, and where it comes from.
+    """The cosine that :data:`FALSE_PAIRS` of all unrelated pairs would be expected to reach, and where it comes from.
 
     The spread is taken below the median only: related pairs raise the upper tail but not the lower one.
 
@@ -118,11 +121,11 @@ def null_threshold(vectors: NDArray[np.floating], *, own: bool = True) -> tuple[
     pairs = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
     middle, low = np.quantile(pairs, [0.5, norm.cdf(-1)])
     spread = float(middle - low)
-    cosine = float(middle + norm.isf(1 / len(pairs)) * spread)
+    cosine = float(middle + norm.isf(FALSE_PAIRS / len(pairs)) * spread)
     whose = "the labels" if own else "unrelated texts"
     return min(
         cosine, 0.99
-    ), f"expected once among {len(pairs)} pairs of {whose} (median {middle:.2f}, spread {spread:.2f})"
+    ), f"{FALSE_PAIRS} of {len(pairs)} pairs of {whose} expected above (median {middle:.2f}, spread {spread:.2f})"
 
 
 def _average_linkage(centres: Floats, threshold: float) -> NDArray[np.int64]:
