@@ -144,7 +144,7 @@ def test_accuracy_change_by_hand():
     assert found.classes[2].n == 0
     assert np.isnan(found.classes[2].change)
     logits = np.eye(3)[[0, 0, 0, 1, 1, 1]]
-    assert accuracy_change(logits, [0, 1, 1, 1, 1, 0], labels, 3) == pytest.approx(found, nan_ok=True)
+    assert repr(accuracy_change(logits, [0, 1, 1, 1, 1, 0], labels, 3)) == repr(found)
 
 
 def test_the_interval_covers_and_blocks_widen_it():

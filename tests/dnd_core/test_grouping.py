@@ -35,8 +35,8 @@ def test_planted_meanings_are_found_and_loners_left_alone(seed):
 def test_unrelated_labels_stay_apart():
     generator = np.random.default_rng(7)
     grouped = [len(group_labels([str(i) for i in range(40)], generator.normal(size=(40, 48))).names) for _ in range(20)]
-    # By its definition the threshold lets about one pair of unrelated labels through.
-    assert np.mean(grouped) < 2
+    # About one set in twenty may hold one false pair.
+    assert np.mean(grouped) < 0.3
 
 
 def test_identical_labels_share_a_group_whatever_their_embeddings():
@@ -82,7 +82,7 @@ def test_the_learnt_threshold_ignores_how_many_pairs_are_related():
     generator = np.random.default_rng(4)
     unrelated = generator.normal(size=(60, 64))
     unrelated /= np.linalg.norm(unrelated, axis=1, keepdims=True)
-    labels, rows = planted(12, 5, 0.3, seed=4)
+    _, rows = planted(12, 5, 0.3, seed=4)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     assert null_threshold(rows)[0] == pytest.approx(null_threshold(unrelated)[0], abs=0.08)
 
