@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnd_core.config import DescribeConfig
 from dnd_core.errors import ConfigError, DndError
 
+if TYPE_CHECKING:
+    from dnd_core.folders import FolderImages
+    from dnd_core.images import ImageSet
+
 __all__ = ["describe", "layers", "main", "run"]
 
 Spec = str | dict[str, Any]
+PAPER = DescribeConfig()
+TOLD = 10
+"""So many files left out are named on the terminal; the manifest lists all of them."""
 
 
-def layers(model: str, weights: Path | None = None, random_weights: bool = False) -> None:
+def layers(
+    model: str, weights: Path | None = None, random_weights: bool = False, input_size: int | None = None
+) -> None:
     """List the layers of a network whose units can be described, with their shapes.
 
     Args:
-        model: torchvision:NAME, timm:NAME, torchscript:PATH or a class path.
+        model: torchvision:NAME, timm:NAME, torchscript:PATH, or a factory package.module:function.
         weights: state dict (safetensors, or a pickle of plain tensors).
         random_weights: list a network without weights.
+        input_size: rows and columns of its images, where the network does not say.
     """
     from dnd_core.layers import list_layers
     from dnd_core.loading import load
 
-    network = load(model, weights, random_weights=random_weights)
+    network = load(model, weights, random_weights=random_weights, input_size=input_size)
     found = list_layers(network)
     width = max(len(info.name) for info in found)
     print(f"{'layer':<{width}}  {'kind':<8}  {'units':>6}  shape of one image's activation")  # noqa: T201
@@ -37,10 +49,13 @@ def layers(model: str, weights: Path | None = None, random_weights: bool = False
 def describe(
     model: str,
     images: Path,
-    layer: list[str],
+    layer: list[str] | str,
     out: Path,
     weights: Path | None = None,
     random_weights: bool = False,
+    input_size: int | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
     class_names: list[str] | None = None,
     captioner: Spec = "measured",
     summarizer: Spec = "keyphrases",
@@ -49,51 +64,60 @@ def describe(
     text_encoder: Spec = "sentences",
     pool: Path | None = None,
     pool_share: float = 0.25,
-    settings: DescribeConfig | None = None,
+    settings: DescribeConfig = PAPER,
     resume: bool = False,
     quiet: bool = False,
 ) -> None:
     """Label every unit of some layers of a network from a folder of images.
 
     Args:
-        model: torchvision:NAME, timm:NAME, torchscript:PATH or a class path of a factory.
+        model: torchvision:NAME, timm:NAME, torchscript:PATH, or a factory package.module:function.
         images: folder of probe images.
-        layer: layers by dotted path or glob; ``output`` is the network's own output.
+        layer: layers by dotted path or glob, several with commas between; output is the network's own output.
         out: run folder to write.
         weights: state dict (safetensors, or a pickle of plain tensors).
         random_weights: describe an untrained network, for trials.
+        input_size: rows and columns of the images the network sees; its published size by default.
+        mean: of each channel, subtracted from pixels in 0 to 1; the published weights' own by default.
+        std: likewise, divided by.
         class_names: names of the outputs.
         captioner: short name, class path, or class_path with init_args.
         summarizer: likewise.
         concept_images: likewise.
         image_encoder: likewise.
         text_encoder: likewise.
-        pool: folder of images that concept images are retrieved from; by default a part of ``images`` set aside.
-        pool_share: that part.
-        settings: everything else, see ``dnd_core.config``.
-        resume: go on with the run in ``out``; recompute only what changed.
+        pool: folder of images that concept images are retrieved from; by default a part of images set aside.
+        pool_share: that part, where concept images are retrieved and no pool is given.
+        settings: everything else; the paper's values by default.
+        resume: go on with the run in out; recompute only what changed.
         quiet: no progress.
     """
     from dnd_core.backends.assembly import assemble
     from dnd_core.folders import FolderImages
-    from dnd_core.images import ImageSet, Subset
     from dnd_core.loading import load
     from dnd_core.pipeline import describe as describe_network
     from dnd_core.progress import ProgressReport
-    from dnd_core.verification import split
+    from dnd_core.registry import takes
 
     if not 0 < pool_share < 1:
-        raise ConfigError("--pool_share must be between 0 and 1")
-    settings = settings or DescribeConfig()
-    network = load(model, weights, class_names=tuple(class_names or ()), random_weights=random_weights)
+        raise ConfigError(f"--pool_share must be between 0 and 1, got {pool_share}")
+    network = load(
+        model,
+        weights,
+        class_names=tuple(class_names or ()),
+        random_weights=random_weights,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+    )
     found = FolderImages(images, network.input_shape[1:])
     probe: ImageSet = found
-    held: ImageSet
-    if pool is not None:
-        held = FolderImages(pool, network.input_shape[1:])
-    else:
-        ours, theirs = split(len(found), None, pool_share, settings.seed + 1)
-        probe, held = Subset(found, ours.tolist()), Subset(found, theirs.tolist())
+    skipped = list(found.skipped)
+    context: dict[str, Any] = {"size": network.input_shape[1:]}
+    if takes(concept_images, "pool"):
+        probe, context["pool"], skipped = _apart(found, pool, pool_share, settings.seed)
+    elif pool is not None:
+        raise ConfigError(f"--pool is of no use to --concept_images {concept_images}: leave one of them out")
     backends = assemble(
         {
             "captioner": captioner,
@@ -102,17 +126,49 @@ def describe(
             "image_encoder": image_encoder,
             "text_encoder": text_encoder,
         },
-        pool=held,
-        size=network.input_shape[1:],
+        **context,
     )
-    header = {"skipped": [list(item) for item in found.skipped]}
-    for name, reason in found.skipped:
+    for name, reason in skipped[:TOLD]:
         print(f"left out {name}: {reason}", file=sys.stderr)  # noqa: T201
+    if len(skipped) > TOLD:
+        more = f"{len(skipped) - TOLD} more files; manifest.json lists them all"
+        print(f"left out {more}", file=sys.stderr)  # noqa: T201
+    header = {"skipped": [list(item) for item in skipped]}
+    names = layer.split(",") if isinstance(layer, str) else layer
     with ProgressReport(quiet) as progress:
         run_ = describe_network(
-            network, probe, layer, out, backends, settings, resume=resume, progress=progress, header=header
+            network,
+            probe,
+            [name.strip() for name in names],
+            out,
+            backends,
+            settings,
+            resume=resume,
+            progress=progress,
+            header=header,
         )
     summarise(run_.neurons, out)
+
+
+def _apart(
+    found: FolderImages, pool: Path | None, share: float, seed: int
+) -> tuple[ImageSet, ImageSet, list[tuple[str, str]]]:
+    """The probe, the pool of concept images, and all files left out; no image is in both."""
+    from dnd_core.folders import FolderImages
+    from dnd_core.images import Subset
+    from dnd_core.verification import split
+
+    if pool is None:
+        ours, theirs = split(len(found), None, share, seed + 1)
+        return Subset(found, ours.tolist()), Subset(found, theirs.tolist()), list(found.skipped)
+    held = FolderImages(pool, (found.shape[1], found.shape[2]))
+    shared = {path.resolve() for path in found.paths} & {path.resolve() for path in held.paths}
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} images are in --images {found.root} and in --pool {pool}: concept images must be other "
+            "images than the probe's, or labels would prove themselves"
+        )
+    return found, held, [*found.skipped, *((f"{pool}: {name}", reason) for name, reason in held.skipped)]
 
 
 def summarise(neurons: Any, out: Path) -> None:
@@ -142,9 +198,9 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
 
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = _spelled([word for word in words if word != "--debug"], commands)
     try:
-        answer = auto_cli(dict(commands), args=words, prog=program, as_positional=False)
+        answer = auto_cli(dict(commands), args=words, prog=program, as_positional=False, parser_class=_parser())
     except DndError as error:
         if debug:
             raise
@@ -156,6 +212,48 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
     return answer if isinstance(answer, int) else 0
 
 
+def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -> list[str]:
+    """Options as the parser wants them: ``--fail-on`` is ``--fail_on``, and ``--resume`` alone is ``--resume true``."""
+    flags = {
+        f"--{name}"
+        for command in commands.values()
+        for name, parameter in inspect.signature(command).parameters.items()
+        if parameter.annotation in (bool, "bool")
+    }
+    spelled: list[str] = []
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = "--" + option[2:].replace("-", "_")
+            word = option + equals + value
+        spelled.append(word)
+        answer = words[number + 1].lower() if number + 1 < len(words) else ""
+        if word in flags and answer not in ("true", "false", "yes", "no"):
+            spelled.append("true")
+    return spelled
+
+
+def _parser() -> type[Any]:
+    from jsonargparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        """Says what is wrong in one sentence, without the whole usage before it."""
+
+        def error(self, message: str, ex: Exception | None = None) -> Any:
+            told = " ".join(message.split())
+            if told.startswith("unrecognized arguments: "):
+                near = get_close_matches(told.split()[2].partition("=")[0], self._option_string_actions, n=1)
+                told += f"; did you mean {near[0]}?" if near else ""
+            print(f"{self.prog.split()[0]}: error: {told} (see --help)", file=sys.stderr)  # noqa: T201
+            raise SystemExit(2)
+
+    return Parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``dnd``."""
     return run({"describe": describe, "layers": layers}, argv, "dnd")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
