@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dnd_core.errors import ConfigError
+from dnd_core.protocols import Captioner, ConceptImages, ImageEncoder, Summarizer, TextEncoder
 from dnd_core.store import fingerprint
 
-__all__ = ["SHORT_NAMES", "backend_fingerprint", "build", "import_class"]
+__all__ = ["SHORT_NAMES", "backend_fingerprint", "build", "import_class", "takes"]
 
 SHORT_NAMES: dict[str, str] = {
     "blip": "dnd_core.backends.blip.Blip",
@@ -41,10 +46,14 @@ def import_class(path: str) -> Any:
         near = get_close_matches(path, SHORT_NAMES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known short names are {', '.join(SHORT_NAMES)}"
         raise ConfigError(f"{path!r} is neither a short name nor a class path: {hint}")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ConfigError(f"{path!r} is no class path: write package.module.Class, with the package on PYTHONPATH")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"class_path {path}: module {module_name} cannot be imported ({error})") from error
+        raise ConfigError(
+            f"class_path {path}: module {module_name} cannot be imported ({error}); is its folder on PYTHONPATH?"
+        ) from error
     found = getattr(module, name, None)
     if found is None:
         near = get_close_matches(name, dir(module), n=1)
@@ -71,7 +80,12 @@ def build(spec: Any, **defaults: Any) -> Any:
     given = str(spec["class_path"])
     path = SHORT_NAMES.get(given, given)
     cls = import_class(path)
-    arguments = dict(spec.get("init_args") or {})
+    if not callable(cls):
+        raise ConfigError(f"class_path {path} is a {type(cls).__name__}, not a class: write package.module.Class")
+    given_arguments = spec.get("init_args") or {}
+    if not isinstance(given_arguments, Mapping):
+        raise ConfigError(f"init_args of {path} must be a mapping of names to values, got {given_arguments!r}")
+    arguments = dict(given_arguments)
     parameters = inspect.signature(cls).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = [] if open_ended else [name for name in arguments if name not in parameters]
@@ -92,8 +106,27 @@ def build(spec: Any, **defaults: Any) -> Any:
     return cls(**arguments)
 
 
+def takes(spec: Any, name: str) -> bool:
+    """Whether the class that a spec names has a parameter ``name`` that the spec leaves open.
+
+    Raises:
+        ConfigError: as :func:`build` does.
+    """
+    if isinstance(spec, str):
+        spec = {"class_path": spec}
+    if not isinstance(spec, Mapping) or "class_path" not in spec:
+        return False
+    given = str(spec["class_path"])
+    parameters = inspect.signature(import_class(SHORT_NAMES.get(given, given))).parameters
+    return name in parameters and name not in (spec.get("init_args") or {})
+
+
 def backend_fingerprint(backend: Any) -> str:
-    """What decides a backend's answers: its ``fingerprint``, else its class, its source and its plain attributes."""
+    """What decides a backend's answers: its ``fingerprint``, else its class, its source and its attributes.
+
+    Of attributes the plain ones count, and public containers, arrays and other backends. What the engine cannot read
+    (a torch module, an open file) counts by its class alone: a backend that holds such things needs a ``fingerprint``.
+    """
     own = getattr(backend, "fingerprint", None)
     cls = type(backend)
     name = f"{cls.__module__}.{cls.__qualname__}"
@@ -103,5 +136,31 @@ def backend_fingerprint(backend: Any) -> str:
         source = inspect.getsource(cls)
     except (OSError, TypeError):
         source = ""
-    plain = {k: v for k, v in vars(backend).items() if isinstance(v, (str, int, float, bool, tuple, list, Path))}
-    return f"{name}:{fingerprint([source, {k: str(v) for k, v in sorted(plain.items())}])}"
+    held = getattr(backend, "__dict__", {})
+    # Private containers are caches more often than settings, and grow while a backend works.
+    told = {k: _told(v) for k, v in sorted(held.items()) if isinstance(v, _PLAIN) or not k.startswith("_")}
+    return f"{name}:{fingerprint([source, told])}"
+
+
+_PLAIN = (str, int, float, bool, tuple, list, Path)
+
+
+def _told(value: Any) -> Any:
+    """A value as plain data that is equal for equal values."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _told(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_told(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, (Captioner, Summarizer, ConceptImages, ImageEncoder, TextEncoder)):
+        return backend_fingerprint(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _told(getattr(value, f.name)) for f in fields(value)}
+    return f"{type(value).__module__}.{type(value).__qualname__}"
