@@ -372,9 +372,7 @@ class Keyphrases:
         best = statements[picked[0]]
         halves = [i for i, s in enumerate(statements) if best.kind == "or" and not s.kind and s.parts[0] in best.parts]
         picked = list(dict.fromkeys([picked[0], *halves, *picked[1:]]))[:n]
-        return [
-            Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in (statements[i] for i in picked)
-        ]
+        return [Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in (statements[i] for i in picked)]
 
 
 def _inside(words: Phrase, longer: Phrase) -> bool:
