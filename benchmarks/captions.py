@@ -19,6 +19,7 @@ from geoaudit import bundled
 from geoaudit.agreement import Agreement, artefact_agreement, as_images, cover_agreement
 from geoaudit.bands import SENTINEL2, reorder
 from geoaudit.captions import SatelliteCaptioner
+from geoaudit.perturb import PERTURBATIONS, paint
 from geoaudit.scenes import open_scene
 
 BANDS = {13: SENTINEL2, 4: ("B04", "B03", "B02", "B08"), 3: ("B04", "B03", "B02")}
@@ -83,6 +84,18 @@ def main() -> None:
         haze = [row for row in rows if row.truth == "haze"]
         figures[f"haze_precision_{count}"] = min(row.precision for row in haze)
         figures[f"haze_recall_{count}"] = min(row.recall for row in haze)
+    print(f"\nshare of {len(some)} held-out chips said to be hazy when something else is painted on them (strongest)")
+    for name, entry in PERTURBATIONS.items():
+        if name in ("haze", "cloud"):
+            continue
+        shares = []
+        for channels in BANDS.values():
+            tiles = np.ascontiguousarray(pixels[some][:, list(reorder(SENTINEL2, channels))])
+            painted = paint(name, tiles, channels, entry.strengths[-1], 0)
+            said = SatelliteCaptioner(level="toa").caption(as_images(painted, channels))
+            shares.append(float(np.mean(["haze" in caption for caption in said])))
+        print(f"  {name:<20}" + "  ".join(f"{b} bands {v:.2f}" for b, v in zip(BANDS, shares, strict=True)))
+        figures[f"haze_said_of_{name}_13"] = shares[0]
     images = as_images(pixels[:600], SENTINEL2)
     pictures = generator.integers(0, 256, (600, 64, 64, 3)).astype(np.uint8)
     photographs = [

@@ -55,6 +55,7 @@ NOUNS: dict[str, _Noun] = {
 """The words of each cover but nodata, which :func:`phrases` says by its shape."""
 
 _LARGE = 0.35
+_COARSE_STEP = 0.0155
 
 
 def extent(share: float) -> str:
@@ -90,7 +91,9 @@ def _air(m: SatelliteMeasures, index: int) -> list[Phrase]:
     hazy, haze = float(m.hazy[index]), float(m.haze[index])
     # Cloud is hazy by the same measure; where it is said, haze is what lies beyond it.
     hazy = max(0.0, hazy - float(m.cover[index, COVERS.index("cloud")]))
-    if hazy >= 0.12:
+    # With a band lost or a handful of grey levels, blue over red says little about air.
+    doubtful = m.flaws.lost_band[index] >= 0 or m.flaws.step[index] > _COARSE_STEP
+    if hazy >= 0.12 and (haze >= 0.06 or not doubtful):
         word = "thick haze" if haze >= 0.06 else "haze" if haze >= 0.033 else "thin haze"
         said.append(Phrase(f"{word} {extent(hazy)}", 0.6 + 0.38 * hazy))
     if m.offset[index] > 0.03:
@@ -117,7 +120,7 @@ def _flaws(m: SatelliteMeasures, index: int, resized: bool) -> list[Phrase]:
         said.append(Phrase(f"a pale watermark at the {vertical} {horizontal}", 0.92))
     if f.blocks[index] > 1.55 and not marked and m.cover[index, COVERS.index("cloud")] < 0.05 and frame <= 0.25:
         said.append(Phrase("JPEG compression blocks over all of the tile", 0.9))
-    if f.step[index] > 0.0155:
+    if f.step[index] > _COARSE_STEP:
         said.append(Phrase("coarse quantisation over all of the tile", 0.85))
     if f.blur[index] < 0.6 and not resized:
         said.append(Phrase("blurred detail over all of the tile", 0.85))
