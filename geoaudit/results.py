@@ -310,12 +310,13 @@ class Results:
 
     def image(self, image: int) -> dict[str, Any]:
         """What is known about a probe image; empty when nothing is."""
-        found = self._image_rows.get(int(image))
-        return {} if found is None else {str(key): value for key, value in self.images.iloc[found].items()}
+        return dict(self._image_rows.get(int(image), {}))
 
     @cached_property
-    def _image_rows(self) -> dict[int, int]:
-        return {int(image): row for row, image in enumerate(self.images["image"])}
+    def _image_rows(self) -> dict[int, dict[str, Any]]:
+        return {
+            int(row["image"]): {str(key): value for key, value in row.items()} for row in self.images.to_dict("records")
+        }
 
     def thumbnail(self, image: int) -> Path | None:
         """The rendering of a probe image, or None where none was kept."""

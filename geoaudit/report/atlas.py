@@ -36,12 +36,13 @@ class Atlas:
     def large(self, unit: UnitId) -> tuple[int, cartography.Overlay] | None:
         """Number of the first scene that a unit's map reaches, and the overlay."""
         for number in range(len(self.scenes)):
-            laid = self._over(unit, number)
+            laid = self.over(unit, number)
             if laid is not None:
                 return number, laid
         return None
 
-    def _over(self, unit: UnitId, number: int) -> cartography.Overlay | None:
+    def over(self, unit: UnitId, number: int) -> cartography.Overlay | None:
+        """A unit over the scene of this number, laid once."""
         key = (unit, number)
         if key not in self._laid:
             self._laid[key] = cartography.overlay(self.results, unit, self.scenes[number])
@@ -137,7 +138,7 @@ class Atlas:
         for number, scene in enumerate(self.scenes):
             layers = []
             for position, unit in enumerate(wanted):
-                mine = self._over(unit, number)
+                mine = self.over(unit, number)
                 if mine is None:
                     continue
                 layers.append({

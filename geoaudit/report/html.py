@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -62,7 +63,7 @@ def page(results: Results) -> str:
         longest=max([stage["seconds"] for stage in said["stages"]] or [1.0]) or 1.0,
         footer=f"{plain(results.manifest.get('tool', 'geoaudit'), 60)} · {say('method.source')}",
         place_of=tiles.place,
-        tile_title=lambda image: _tile_title(results, image, names),
+        tile_title=cache(lambda image: _tile_title(results, image, names)),
         said=lambda image: _said(results, image, names),
         scale_of=_scale,
         unit_anchor=anchor,

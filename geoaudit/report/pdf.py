@@ -30,7 +30,7 @@ from geoaudit.results import Results, TopImage
 __all__ = ["ReportError", "document", "printable"]
 
 STANDARD: Literal["a-2a"] = "a-2a"
-_MOST_FINDINGS, _GALLERY, _MOST_GROUPS, _MOST_CLASSES = 10, 16, 24, 40
+_MOST_FINDINGS, _GALLERY, _MOST_GROUPS, _MOST_CLASSES, _MOST_SCENES = 10, 16, 24, 40, 2
 _LONG_WORD, _BREAK = 22, "\u200b"
 _CELL = 72
 
@@ -204,13 +204,13 @@ class _Document:
 
     def _maps(self) -> list[dict[str, Any]]:
         """A large map for each scene, of the unit that findings or labels put first there."""
-        made: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        for unit in self.atlas.wanted():
-            found = self.atlas.large(unit)
-            if found is not None and found[0] not in seen and len(made) < 2:
-                seen.add(found[0])
-                made.append(self._map(unit, *found, width=960))
+        made = []
+        for number in range(min(_MOST_SCENES, len(self.atlas.scenes))):
+            found = next(
+                (f for f in (self.atlas.over(unit, number) for unit in self.atlas.wanted()) if f is not None), None
+            )
+            if found is not None:
+                made.append(self._map(found.unit, number, found, width=960))
         return made
 
     def _classes(self) -> dict[str, Any] | None:

@@ -260,7 +260,7 @@ def _maps(root: Path, world: World, side: int) -> None:
                 out.write(values, 1)
                 out.set_band_description(1, f"{layer}/{unit}: {CONCEPTS[unit]}")
             threshold = float(np.nanpercentile(values, 92))
-            hot = (values > threshold).astype(np.uint8)
+            hot = ((values >= threshold) & (values > 0)).astype(np.uint8)
             for geometry, _ in shapes(hot, mask=hot > 0, transform=coarse["transform"]):
                 polygon = shape(geometry)
                 spots.append({

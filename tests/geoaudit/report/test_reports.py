@@ -145,7 +145,8 @@ def test_suppressions_set_findings_aside_until_their_day(finished, tmp_path):
     [
         ("fingerprint: x", "must be a list"), ("- x", "must have the fields"), ("- {fingerprint: x}", "lacks its reason"),
         ("- {fingerprint: x, reason: y, untill: 2026-01-01}", "unknown fields untill"), ("- [", "cannot be read as YAML"),
-        ("- {fingerprint: x, reason: y, until: soon}", "must be a date"), ("- {fingerprint: x, reason: y, until: 3}", "must be a date"),
+        ("- {fingerprint: x, reason: y, until: soon}", "must be a date"),
+        ("- {fingerprint: x, reason: y, until: 3}", "must be a date"),
     ],
 )  # fmt: skip
 def test_a_wrong_suppressions_file_is_refused_by_entry(text, says, tmp_path):
