@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,17 +126,19 @@ class Ablation:
         def read(block: range) -> NDArray[np.float32]:
             return order(images.pixels(rows[block.start : block.stop].tolist()))
 
+        ready = replace(self._network, preprocess=_as_given)
         base: list[NDArray[np.float32]] = []
         ablated: list[list[NDArray[np.float32]]] = []
         for block, pixels in prefetched(read, blocks_of(len(rows), batch_size)):
-            batch = tensor_of(pixels, device)
+            # Preprocessing comes before every layer, so no edit can change it: it runs once a batch.
+            batch = self._network.preprocess(tensor_of(pixels, device))
             with _remembering(self._network.module, needed) as outputs:
-                base.append(_logits(run(self._network, batch)))
+                base.append(_logits(run(ready, batch)))
             answers = []
             for changes, replay in zip(edits, replays, strict=True):
                 kept = {name: outputs[name] for name in replay}
                 with _replaying(self._network.module, kept), edit(self._network.module, self._layers, changes):
-                    answers.append(_logits(run(self._network, batch)))
+                    answers.append(_logits(run(ready, batch)))
             ablated.append(answers)
             if on_block is not None:
                 on_block(block.stop, len(rows))
@@ -156,6 +158,10 @@ class Ablation:
         finished = [self._trace[name].finished if name in self._trace else last for name in layers] or [last]
         early = {n for n, call in self._trace.items() if call.replayable and call.finished <= min(finished)}
         return tuple(sorted(name for name in early if not any(parent in early for parent in _parents(name))))
+
+
+def _as_given(pixels: Tensor) -> Tensor:
+    return pixels
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""
-Probe images: what a network is shown, and how people and captioners see the same thing.
+"""Probe images: what a network is shown, and how people and captioners see the same thing.
 
 An :class:`ImageSet` is any sequence of :class:`ProbeImage` that can also hand over many images' pixels at once.
 ``pixels`` are in the set's own units (RGB in [0, 1], reflectance, ...); the network's own
@@ -45,8 +44,7 @@ def resize_pixels(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray
 
 @dataclass(frozen=True, eq=False)
 class ProbeImage:
-    """
-    One image with its context.
+    """One image with its context.
 
     Attributes:
         pixels: (C, H, W) float32 in the set's units.
@@ -95,8 +93,7 @@ class ProbeImage:
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """
-    A finite, ordered set of images of one size that can be read in any order.
+    """A finite, ordered set of images of one size that can be read in any order.
 
     Attributes:
         channels: names of the channels of every image.
@@ -126,8 +123,7 @@ class ImageSet(Protocol):
 
 
 class ArrayImages:
-    """
-    Images already in memory (or memory-mapped).
+    """Images already in memory (or memory-mapped).
 
     Args:
         pixels: (N, C, H, W) float32.

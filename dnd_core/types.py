@@ -13,8 +13,7 @@ _UNIT = re.compile(r"(?P<layer>.+)/(?P<index>\d+)")
 
 @dataclass(frozen=True, order=True, slots=True)
 class UnitId:
-    """
-    One unit ("neuron"): a channel of a convolutional layer, a feature of a transformer
+    """One unit ("neuron"): a channel of a convolutional layer, a feature of a transformer
     layer, or an output of a linear layer. Written ``layer/index``.
 
     Raises:
@@ -79,8 +78,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """
-    A label proposed for a unit in Step 2 (paper section 3.2).
+    """A label proposed for a unit in Step 2 (paper section 3.2).
 
     Attributes:
         label: one to five words.
@@ -110,8 +108,7 @@ class ScoredLabel:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """
-    Evidence for a label on images held out from Steps 1-3.
+    """Evidence for a label on images held out from Steps 1-3.
 
     Attributes:
         r: simulation, Pearson correlation of activation and concept presence, in [-1, 1].

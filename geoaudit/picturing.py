@@ -119,6 +119,7 @@ def _map_scene(
     from geoaudit.geopackage import write_index
     from geoaudit.hotspots import unit_map
     from geoaudit.labels import Labels
+    from geoaudit.offsets import measure_offsets
     from geoaudit.spatial import map_units
 
     folder = stage.path(f"maps/{prefix}index.gpkg").parent
@@ -132,6 +133,8 @@ def _map_scene(
         labels={unit: labels[unit] for unit in units},
         class_map=any(info.name == "output" for info in layers),
         resolution=options.map_stride,
+        # Where a layer really looks is measured: deep layers of a residual network look up and to the left.
+        offsets=measure_offsets(subject.network, layers),
         progress=None if progress is None else lambda done, total: progress(f"maps {scene.path.stem}", done, total),
     )
     cover: dict[str, Any] = {}

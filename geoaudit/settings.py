@@ -39,7 +39,7 @@ class AuditSettings:
     """
 
     checks: tuple[str, ...] = ()
-    evaluated: int = 800
+    evaluated: int = 500
     draws: int = 1000
     alpha: float = 0.05
     pool_share: float = 0.25

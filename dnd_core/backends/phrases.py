@@ -51,13 +51,16 @@ def singular(word: str) -> str:
 
 
 def _spans(words: list[str], denied: bool, longest: int) -> set[tuple[str, ...]]:
-    """Every run of neighbouring words inside a noun phrase; denied ones keep their "no"."""
+    """The words of a noun phrase, and its ends: a run that stops before the noun says nothing ("brown bare" of "brown
+    bare fields"). Denied ones keep their "no".
+    """
     room = longest - 1 if denied else longest
     lead = ("no",) if denied else ()
     return {
         (*lead, *words[start:end])
         for start in range(len(words))
-        for end in range(start + 1, min(start + room, len(words)) + 1)
+        for end in (start + 1, len(words))
+        if end - start <= room
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,11 @@ from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
-__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablation", "accuracy_change", "reliance"]
+__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablations", "accuracy_change", "reliance"]
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
-RANDOM_SETS = 16
+RANDOM_SETS = 10
 
 
 @dataclass(frozen=True)
@@ -100,30 +101,39 @@ class Ablation:
         return np.asarray(others - share, dtype=np.float64)
 
 
-def ablation(
-    context: AuditContext, units: UnitSet, rows: NDArray[np.int64], images: ImageSet | None = None
-) -> Ablation | None:
-    """Hold units at their probe means, and matched random ones of the same layers.
+def ablations(
+    context: AuditContext, sets: Sequence[UnitSet], rows: NDArray[np.int64], images: ImageSet | None = None
+) -> list[Ablation | None]:
+    """Hold each set of units at its probe means, and matched random ones of the same layers, all in one pass.
 
     Args:
         context: the audit.
-        units: layer name to unit indices.
+        sets: unit sets, layer name to unit indices.
         rows: images to do it on.
         images: another set with the same indices (painted copies); the probe when None.
 
     Returns:
-        None where a layer has too few other units to match.
+        One a set; None where a layer has too few other units to match.
     """
-    statistics = {name: unit_statistics(context.activations[name]) for name in units}
+    names = sorted({name for units in sets for name in units})
+    statistics = {name: unit_statistics(context.activations[name]) for name in names}
     norms = {name: found.norms for name, found in statistics.items()}
-    if any(len(chosen) * 2 > len(norms[name]) for name, chosen in units.items()):
-        return None
-    chance = matched_random_sets(units, norms, RANDOM_SETS, seed=context.seed)
-    infos = [info for info in context.layers if info.name in units]
+    able = [all(len(chosen) * 2 <= len(norms[name]) for name, chosen in units.items()) for units in sets]
+    asked: list[UnitSet] = []
+    for units, can in zip(sets, able, strict=True):
+        asked += [units, *matched_random_sets(units, norms, RANDOM_SETS, seed=context.seed)] if can else []
+    if not asked:
+        return [None for _ in sets]
+    infos = [info for info in context.layers if info.name in names]
     whole, each = UnitAblation(context.network, infos, {name: s.means for name, s in statistics.items()}).logits_with(
-        images or context.images, [units, *chance], indices=rows, batch_size=context.batch_size
+        images or context.images, asked, indices=rows, batch_size=context.batch_size
     )
-    return Ablation(whole, each[0], each[1:], rows)
+    parts = iter(each.reshape(-1, RANDOM_SETS + 1, *whole.shape))
+    found: list[Ablation | None] = []
+    for can in able:
+        part = next(parts) if can else None
+        found.append(None if part is None else Ablation(whole, part[0], part[1:], rows))
+    return found
 
 
 def accuracy_change(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation, accuracy_change, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, accuracy_change, reliance
 from geoaudit.definitions import Relation, relate
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
@@ -83,9 +83,14 @@ class ConceptReliance:
         if not groups:
             return self._result("not_run", "no published labels form a concept group", 0, ())
         hypotheses: list[Hypothesis] = []
-        for number, group in enumerate(groups, start=1):
-            hypotheses += self._test(context, group)
-            context.report("concept reliance", number, len(groups))
+        artefacts = [paintable(group.name, context) for group in groups]
+        clean = ablations(context, [group.units for group in groups], context.evaluated)
+        painted = self._painted(context, groups, artefacts)
+        for number, group in enumerate(groups):
+            held = clean[number]
+            if held is not None:
+                hypotheses += self._test(context, group, artefacts[number], held, painted.get(number))
+            context.report("concept reliance", number + 1, len(groups))
         leaning = [h for h in hypotheses if h.spurious and any(e.holds and e.grade >= 2 for e in h.evidence)]
         tested = len(hypotheses)
         reason = f"{tested} pairs of concept group and class tested, {len(leaning)} with causal evidence"
@@ -115,19 +120,41 @@ class ConceptReliance:
                     by_layer.setdefault(layer, []).append(int(index))
             if not by_layer:
                 continue
+            # The deepest layer is where the concept acts on the class most directly, and cheapest to edit.
+            deepest = max(by_layer, key=infos.index)
             named = context.neurons[context.neurons["group"] == row.group]
             found.append(
                 _Group(
                     int(row.group),
                     str(row.name),
-                    {name: sorted(by_layer[name]) for name in infos if name in by_layer},
+                    {name: sorted(by_layer[name]) for name in infos if name in by_layer and name == deepest},
                     tuple(units),
                     float(named["r"].mean()),
                 )
             )
         return found
 
-    def _test(self, context: AuditContext, group: _Group) -> list[Hypothesis]:
+    def _painted(
+        self, context: AuditContext, groups: list[_Group], artefacts: list[Perturbation | None]
+    ) -> dict[int, Ablation]:
+        """Ablations of the paintable groups on painted copies, one pass an artefact."""
+        found: dict[int, Ablation] = {}
+        for artefact in {a.name: a for a in artefacts if a is not None}.values():
+            places = [n for n, other in enumerate(artefacts) if other is not None and other.name == artefact.name]
+            strength = artefact.strengths[len(artefact.strengths) // 2]
+            images = context.painted_images(artefact.name, strength)
+            made = ablations(context, [groups[n].units for n in places], context.evaluated, images)
+            found |= {n: one for n, one in zip(places, made, strict=True) if one is not None}
+        return found
+
+    def _test(
+        self,
+        context: AuditContext,
+        group: _Group,
+        artefact: Perturbation | None,
+        clean: Ablation,
+        painted: Ablation | None,
+    ) -> list[Hypothesis]:
         relations = relate(group.name, context.class_names, context.encoder, context.definitions)
         score = _score(context, group)
         association = block_permutation(
@@ -138,13 +165,10 @@ class ConceptReliance:
             seed=context.seed,
             given=context.reference,
         )
-        artefact = paintable(group.name, context)
         rows = context.evaluated
-        clean = ablation(context, group.units, rows)
-        if clean is None:
-            return []
         self._remember(context, group, clean)
-        shown, held, rows_shown = self._shown(context, group, artefact, score, clean)
+        held = painted or self._shown(score, clean)
+        shown, rows_shown = held.plain, held.rows
         hypotheses = []
         for target, name in enumerate(context.class_names):
             evidence = [
@@ -207,27 +231,11 @@ class ConceptReliance:
                 }
             )
 
-    def _shown(
-        self,
-        context: AuditContext,
-        group: _Group,
-        artefact: Perturbation | None,
-        score: NDArray[np.float64],
-        clean: Ablation,
-    ) -> tuple[NDArray[np.float32], Ablation, NDArray[np.int64]]:
-        """Logits with the concept put in, and the ablation on images that show it."""
-        if artefact is not None:
-            strength = artefact.strengths[len(artefact.strengths) // 2]
-            images = context.painted_images(artefact.name, strength)
-            painted = ablation(context, group.units, context.evaluated, images)
-            if painted is None:
-                raise RuntimeError("a group that could be ablated on clean images cannot be on painted ones")
-            return painted.plain, painted, context.evaluated
-        # Without a painter: the fifth of the evaluated images on which the group fires most.
+    def _shown(self, score: NDArray[np.float64], clean: Ablation) -> Ablation:
+        """Without a painter: the ablation on the fifth of the images on which the group fires most."""
         order = np.argsort(-score[clean.rows], kind="stable")[: max(20, len(clean.rows) // 5)]
         part = np.sort(order)
-        found = Ablation(clean.plain[part], clean.held[part], clean.random[:, part], clean.rows[part])
-        return clean.plain, found, found.rows
+        return Ablation(clean.plain[part], clean.held[part], clean.random[:, part], clean.rows[part])
 
     def _associated(self, group: _Group, name: str, value: float, p: float) -> Evidence:
         holds = p <= 0.05 and value > 0

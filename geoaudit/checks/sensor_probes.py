@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, reliance
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
@@ -63,17 +63,21 @@ class SensorProbes:
     def _sweep(self, context: AuditContext, artefact: Perturbation) -> list[Hypothesis]:
         rows = context.evaluated
         before = context.logits[rows]
-        sweep = [
-            [reliance(context, rows, before, context.painted(artefact.name, s), c) for s in artefact.strengths]
-            for c in range(len(context.class_names))
-        ]
         middle = len(artefact.strengths) // 2
+        classes = range(len(context.class_names))
+        at: dict[float, list[Effect]] = {}
+        for strength in (artefact.strengths[middle], *artefact.strengths):
+            # An artefact that moves nothing at its middle strength is not swept.
+            if strength not in at and (not at or any(e.value >= MIN_EFFECT for e in next(iter(at.values())))):
+                after = context.painted(artefact.name, strength)
+                at[strength] = [reliance(context, rows, before, after, c) for c in classes]
+        sweep = [{strength: effects[c] for strength, effects in sorted(at.items())} for c in classes]
+        usual = artefact.strengths[middle]
         carried = None
-        if any(effects[middle].holds for effects in sweep):
-            carried = self._reacting(context, artefact, artefact.strengths[middle])
+        if any(effects[usual].holds for effects in sweep):
+            carried = self._reacting(context, artefact, usual)
         return [
-            self._hypothesis(context, artefact, target, effects, middle, carried)
-            for target, effects in enumerate(sweep)
+            self._hypothesis(context, artefact, target, effects, usual, carried) for target, effects in enumerate(sweep)
         ]
 
     def _reacting(
@@ -93,7 +97,7 @@ class SensorProbes:
         shift = (painted[info.name] - before[rows]).mean(axis=0) / np.where(spread > 1e-9, spread, np.inf)
         count = max(1, round(REACTING * info.units))
         units = np.sort(np.argsort(-np.abs(shift), kind="stable")[:count])
-        found = ablation(context, {info.name: units.tolist()}, context.evaluated, images)
+        (found,) = ablations(context, [{info.name: units.tolist()}], context.evaluated, images)
         return None if found is None else (info.name, units, found)
 
     def _hypothesis(
@@ -101,12 +105,12 @@ class SensorProbes:
         context: AuditContext,
         artefact: Perturbation,
         target: int,
-        effects: list[Effect],
-        middle: int,
+        effects: dict[float, Effect],
+        usual: float,
         carried: tuple[str, NDArray[np.int64], Ablation] | None,
     ) -> Hypothesis:
-        name, effect = context.class_names[target], effects[middle]
-        strengths = ", ".join(f"{s:g}: {e.value:+.0%}" for s, e in zip(artefact.strengths, effects, strict=True))
+        name, effect = context.class_names[target], effects[usual]
+        strengths = ", ".join(f"{strength:g}: {e.value:+.0%}" for strength, e in effects.items())
         evidence = [
             Evidence(
                 2,
@@ -142,7 +146,7 @@ class SensorProbes:
                     gap.holds and own.value > 0,
                 )
             )
-        turned = context.painted(artefact.name, artefact.strengths[middle]).argmax(axis=1) == target
+        turned = context.painted(artefact.name, usual).argmax(axis=1) == target
         before = context.predicted[context.evaluated] == target
         fooled = context.evaluated[turned & ~before & (context.reference[context.evaluated] != target)]
         steady = context.evaluated[~turned & (context.reference[context.evaluated] != target)]
