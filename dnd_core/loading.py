@@ -92,7 +92,7 @@ def load(
         network = _bare(_read_torchscript(Path(rest)), name, input_size)
     elif kind in ("torchvision", "timm"):
         network = _published(kind, rest, weights, random_weights, input_size)
-    elif "." in name:
+    elif rest or "." in name:
         module_name, function = (kind, rest) if rest else name.rsplit(".", 1)
         network = _from_factory(module_name, function, weights, input_size)
     else:
