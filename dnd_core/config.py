@@ -23,6 +23,20 @@ def _check(section: str, **conditions: tuple[bool, str]) -> None:
             raise ConfigError(f"{section}.{name} must be {rule}")
 
 
+def _typed(section: str, settings: Any) -> None:
+    """Every field has the type of its default; a whole number will do for a fraction.
+
+    Raises:
+        ConfigError: a field has not.
+    """
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    for entry in fields(settings):
+        kind, value = type(entry.default), getattr(settings, entry.name)
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise ConfigError(f"{section}.{entry.name} must be {words[kind]}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class ProbingConfig:
     """Step 1: which images a unit fires on (paper section 3.1).
@@ -47,6 +61,7 @@ class ProbingConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        _typed("probing", self)
         _check(
             "probing",
             pooling=(self.pooling in ("mean", "max", "cls", "token_mean"), "mean, max, cls or token_mean"),
@@ -77,6 +92,7 @@ class CandidateConfig:
     max_meanings: int = 3
 
     def __post_init__(self) -> None:
+        _typed("candidates", self)
         _check(
             "candidates",
             n=(self.n >= 1, "at least 1"),
@@ -104,6 +120,7 @@ class SelectionConfig:
     score: Score = "simulation"
 
     def __post_init__(self) -> None:
+        _typed("selection", self)
         scores = get_args(Score)
         _check(
             "selection",
@@ -136,6 +153,7 @@ class VerificationConfig:
     resamples: int = 50
 
     def __post_init__(self) -> None:
+        _typed("verification", self)
         _check(
             "verification",
             holdout=(0 < self.holdout < 1, "between 0 and 1"),
@@ -148,13 +166,23 @@ class VerificationConfig:
 
 @dataclass(frozen=True)
 class DescribeConfig:
-    """Everything that decides a description run besides the network, the images and the backends."""
+    """Everything that decides a description run besides the network, the images and the backends.
+
+    Attributes:
+        probing, candidates, selection, verification: the settings of each step.
+        seed: decides every random draw: the split, the background, contrasts, nulls.
+
+    """
 
     probing: ProbingConfig = field(default_factory=ProbingConfig)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ConfigError(f"seed must be a whole number from 0 up, got {self.seed!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, in field order."""
@@ -177,9 +205,11 @@ class DescribeConfig:
         unknown = set(values) - set(sections) - {"seed"}
         if unknown:
             raise ConfigError(f"unknown settings {sorted(unknown)}; known are {sorted(sections)} and seed")
-        built: dict[str, Any] = {"seed": int(values.get("seed", 0))}
+        built: dict[str, Any] = {"seed": values.get("seed", 0)}
         for name, section in sections.items():
-            given = dict(values.get(name, {}))
+            given = values.get(name) or {}
+            if not isinstance(given, dict):
+                raise ConfigError(f"{name} must hold settings by name, got {given!r}")
             known = {f.name for f in fields(section)}
             if not set(given) <= known:
                 raise ConfigError(f"unknown settings {sorted(set(given) - known)} in {name}; known are {sorted(known)}")
