@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from dnd_core.scoring import pearson_matrix
 from dnd_core.selection import SCORES
 from dnd_core.store import RunStore, Stage, fingerprint, write_table
 from dnd_core.types import UnitId
+from dnd_core.verification import health
 
 __all__ = [
     "Context",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 2, "concepts": 1, "selection": 2, "verification": 1}
+VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 3, "concepts": 2, "selection": 2, "verification": 1}
 
 # Captions of images at large: enough to know how common a phrase is, few enough for a slow captioner.
 BACKGROUND = 400
@@ -46,7 +48,7 @@ BACKGROUND = 400
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage needs."""
+    """What every stage needs. ``prints`` are the backends' fingerprints before any of them did anything."""
 
     store: RunStore
     network: Network
@@ -57,6 +59,7 @@ class Context:
     explain: NDArray[np.int64]
     held_out: NDArray[np.int64]
     progress: Progress | None
+    prints: Mapping[str, str]
 
     def stage(self, name: str, *inputs: Any) -> Stage:
         """The stage, keyed by its code version and its inputs."""
@@ -155,9 +158,8 @@ def _background(context: Context) -> NDArray[np.int64]:
 
 def caption_stage(context: Context, top: Stage) -> Stage:
     """Step 2a: one caption for every distinct view that a later stage reads."""
-    fingerprints = context.backends.fingerprints()
     needs_held_out = not context.text_and_images
-    stage = context.stage("captions", top.key, fingerprints["captioner"], needs_held_out, context.config.seed)
+    stage = context.stage("captions", top.key, context.prints["captioner"], needs_held_out, context.config.seed)
     if stage.done:
         return stage
     views = _views(context.table("top_images"))
@@ -187,9 +189,13 @@ def captions_of(context: Context) -> dict[View, str]:
 def candidate_stage(context: Context, captioned: Stage) -> Stage:
     """Step 2b: contrastive evidence for every living unit, and its candidate labels."""
     settings, seed = context.config.candidates, context.config.seed
-    fingerprints = context.backends.fingerprints()
     stage = context.stage(
-        "candidates", captioned.key, fingerprints["summarizer"], fingerprints["text_encoder"], asdict(settings), seed
+        "candidates",
+        captioned.key,
+        context.prints["summarizer"],
+        context.prints["text_encoder"],
+        asdict(settings),
+        seed,
     )
     if stage.done:
         return stage
@@ -205,7 +211,12 @@ def candidate_stage(context: Context, captioned: Stage) -> Stage:
         rows = context.activations(info.name)[seen]
         sampled = context.activations(info.name)[sample]
         of_layer = top_table[top_table["layer"] == info.name]
+        state = health(np.asarray(context.activations(info.name)))
+        # A summarizer may be paid for by the word: units that cannot be labelled are not asked about.
+        silent = set(np.flatnonzero(state.dead | state.diffuse).tolist())
         for index, own in of_layer.groupby("unit", sort=True):
+            if int(index) in silent:
+                continue
             views = _views(own)
             order = seen[np.argsort(-rows[:, int(index)], kind="stable")]
             drawn = proposals.contrast_images(
@@ -236,14 +247,13 @@ def candidate_stage(context: Context, captioned: Stage) -> Stage:
 def concept_stage(context: Context, proposed: Stage) -> Stage:
     """Step 3a: images of every distinct concept, and one (concept image x unit) activation matrix a layer."""
     settings = context.config.selection
-    fingerprints = context.backends.fingerprints()
     stage = context.stage(
         "concepts",
         proposed.key,
-        fingerprints["concept_images"],
+        context.prints["concept_images"],
         settings.images_per_concept,
         context.config.probing.pooling,
-        fingerprints["image_encoder"],
+        context.prints["image_encoder"],
     )
     if stage.done:
         return stage
@@ -274,7 +284,8 @@ def concept_stage(context: Context, proposed: Stage) -> Stage:
         matrix = np.concatenate(fired[info.name]) if fired[info.name] else np.zeros((0, info.units), dtype=np.float32)
         np.save(stage.path(f"concept_images/{info.name}.npy"), matrix)
     space = encode_images(context, (gallery.load(key) for key in distinct))
-    np.save(stage.path("concept_images/space.npy"), space)
+    # A layer may be called "space"; none is called "image-space", which is no Python name.
+    np.save(stage.path("concept_images/image-space.npy"), space)
     shown = [(concept, slot, key, row[key]) for concept in concepts for slot, key in enumerate(gallery.keys[concept])]
     write_table(stage.path("concept_images.parquet"), pd.DataFrame(shown, columns=["concept", "slot", "key", "row"]))
     selection.write_pngs(gallery, stage.path("concept_images/_").parent)
@@ -305,7 +316,7 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
     candidates, top_table = context.table("candidates"), context.table("top_images")
     rows = {concept: np.empty(0, dtype=np.int64) for concept in candidates["label"].unique()} | concept_rows(context)
     root = context.store.root / "concept_images"
-    space = np.load(root / "space.npy")
+    space = np.load(root / "image-space.npy")
     views = sorted(set(_views(top_table)))
     place = {view: number for number, view in enumerate(views)}
     own_space = encode_images(context, (view_image(context.images, view) for view in views))

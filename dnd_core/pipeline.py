@@ -6,9 +6,10 @@ keys of the stages it reads, so a changed weight, image, prompt or option recomp
 
 from __future__ import annotations
 
-import json
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,29 @@ from dnd_core.registry import backend_fingerprint
 from dnd_core.store import RunStore, write_atomic
 from dnd_core.verification import split
 
-__all__ = ["Backends", "Run", "describe", "describe_into"]
+__all__ = ["Backends", "Run", "describe", "describe_into", "installed", "settings_of"]
+
+LIBRARIES = (
+    "geoaudit",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "sentence-transformers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """Version of every package that is installed, ``unknown`` for the others."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
 
 
 @dataclass(frozen=True)
@@ -113,7 +136,11 @@ def describe(
     Raises:
         DndError: bad input, an unusable backend, or a folder that cannot be written; nothing half-written remains.
     """
-    with RunStore(out, resume=resume, header=header) as store:
+    told = {
+        "tool": {"name": "dnd", "version": installed(["geoaudit"])["geoaudit"]},
+        "versions": {"python": platform.python_version(), **installed(LIBRARIES)},
+    }
+    with RunStore(out, resume=resume, header={**told, **(header or {})}) as store:
         return describe_into(store, network, images, layers, backends, config or DescribeConfig(), progress=progress)
 
 
@@ -133,10 +160,11 @@ def describe_into(
     ``held_out`` names the images to verify on; by default they are drawn, whole blocks at a time.
     """
     _check_fit(network, images, config)
+    if not layers:
+        raise NetworkError(f"no layer of {network.name} was named, so there is no unit to describe: name one or a glob")
     infos = resolve(network, layers)
-    if not any(info.units for info in infos):
-        raise NetworkError(f"the layers {', '.join(layers)} have no units: choose layers with channels")
     backends.check()
+    prints = backends.fingerprints()
     explain, held = _split(images, config, held_out)
     store.annotate(
         model={"name": network.name, "fingerprint": network.fingerprint, "class_names": list(network.class_names)},
@@ -148,12 +176,14 @@ def describe_into(
             "explain": len(explain),
             "held_out": len(held),
         },
-        backends=backends.fingerprints(),
+        backends=prints,
         seed=config.seed,
     )
     settings = {"layers": [info.name for info in infos], **config.to_dict()}
     write_atomic(store.root / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    context = describing.Context(store, network, images, tuple(infos), backends, config, explain, held, progress)
+    context = describing.Context(
+        store, network, images, tuple(infos), backends, config, explain, held, progress, prints
+    )
     probed = describing.probe_stage(context)
     top = describing.top_stage(context, probed)
     captions = describing.caption_stage(context, top)
@@ -177,8 +207,9 @@ def _split(
         explain, held_out = split(len(images), images.blocks, config.verification.holdout, config.seed)
     if len(explain) < config.probing.top_k or len(held_out) < 3:
         raise ProbeError(
-            f"{len(images)} probe images are too few to explain {config.probing.top_k} top images and verify on "
-            "others: add images, lower probing.top_k, or turn verification off"
+            f"{len(images)} probe images are too few: {len(explain)} are left to find {config.probing.top_k} top images "
+            f"in and {len(held_out)} to verify on{' (whole blocks at a time)' if images.blocks is not None else ''}; "
+            "add images, lower probing.top_k, or turn verification off"
         )
     return explain, held_out
 
@@ -201,11 +232,6 @@ def _check_fit(network: Network, images: ImageSet, config: DescribeConfig) -> No
         )
 
 
-def layer_table(infos: Sequence[LayerInfo]) -> str:
-    """The layers of a run as JSON, for ``layers.json``."""
-    return json.dumps([asdict(info) for info in infos], indent=1, default=list) + "\n"
-
-
 def settings_of(root: Path) -> DescribeConfig:
     """The settings a run was made with.
 
@@ -215,7 +241,8 @@ def settings_of(root: Path) -> DescribeConfig:
     path = root / "config.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): run again") from error
-    values.pop("layers", None)
-    return DescribeConfig.from_dict(values)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings: run again")
+    return DescribeConfig.from_dict({name: value for name, value in values.items() if name != "layers"})

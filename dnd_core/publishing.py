@@ -31,14 +31,13 @@ MOST_LABELS = 3
 def verification_stage(context: Context, selected: Stage) -> pd.DataFrame:
     """Verify, abstain, group; see ``docs/run-folder.md`` for the columns of ``neurons.parquet``."""
     settings = context.config.verification
-    prints = context.backends.fingerprints()
     stage = context.stage(
         "verification",
         selected.key,
         asdict(settings),
         context.config.seed,
         fingerprint(context.held_out.tolist()),
-        prints["text_encoder"],
+        context.prints["text_encoder"],
     )
     if not stage.done:
         scores = context.table("scores")

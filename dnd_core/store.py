@@ -146,6 +146,7 @@ class RunStore:
         self.resume = resume
         self._header = dict(header or {})
         self._lock: Any = None
+        self._fresh = False
         self.manifest: dict[str, Any] = {}
 
     def __enter__(self) -> RunStore:
@@ -184,12 +185,18 @@ class RunStore:
                 )
             created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self.manifest = {"schema_version": SCHEMA_VERSION, "stages": {}, "timings": {"created": created}}
+            self._fresh = True
         self.manifest.update(self._header)
         self._write_manifest()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        work = self.root / ".work"
+        if kind is not None and self._fresh and not self.manifest["stages"] and not work.exists():
+            # Refused before anything was done: the corrected command must not meet a run that is none.
+            for name in ("manifest.json", "config.yaml"):
+                (self.root / name).unlink(missing_ok=True)
         self._lock.release()
 
     def annotate(self, **values: Any) -> None:
