@@ -1,0 +1,1 @@
+"""One file a page; each has ``show()`` and keeps its state in the URL."""
