@@ -33,6 +33,7 @@ from geoaudit.evidence import (
     is_inside,
     json_list,
 )
+from geoaudit.soundness import changed, missing
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -67,8 +68,6 @@ class Results:
         self.layers: tuple[Layer, ...] = self._read_layers()
         self.audit: dict[str, Any] = self._read_audit()
         self._look_over()
-
-    # What state the run is in
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -112,9 +111,9 @@ class Results:
             says = "the folder holds no run" if not known else "versions, hashes and timings are not known"
             self._problem(kind, "manifest.json", f"manifest.json is missing: {says}")
             return {}
-        if value is not None and not isinstance(value, dict):
-            self._problem("damaged", "manifest.json", "manifest.json is not an object: it is not shown")
         if not isinstance(value, dict):
+            if value is not None:
+                self._problem("damaged", "manifest.json", "manifest.json is not an object: it is not shown")
             return {}
         version = value.get("schema_version")
         if version != SCHEMA_VERSION:
@@ -153,50 +152,15 @@ class Results:
         return dict(value)
 
     def _look_over(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if self.state == "empty":
-            return
-        wanted = TABLES if self.is_audit else {name: TABLES[name] for name in DESCRIBED}
-        for name, columns in wanted.items():
-            file = f"{name}.parquet"
-            if not (self.root / file).is_file():
-                self._problem("unfinished", file, f"{file} is not there yet: the stage that writes it has not finished")
-                continue
-            try:
-                found = set(pq.read_schema(self.root / file).names)
-            except (pa.ArrowException, OSError, ValueError):
-                self._problem("damaged", file, f"{file} cannot be read: what it holds is not shown")
-                continue
-            missing = sorted(set(columns) - found)
-            if missing:
-                self._problem(
-                    "damaged", file, f"{file} lacks the columns {', '.join(missing)}: they are shown as unknown"
-                )
-        if self.is_audit and not (self.root / "audit.json").is_file():
-            self._problem("unfinished", "audit.json", "audit.json is not there yet: findings and checks are not known")
-        if (self.root / ".work").is_dir():
-            self._problem("unfinished", ".work", "a stage was still being written or was interrupted: resume the run")
+        if self.state != "empty":
+            wanted = TABLES if self.is_audit else {name: TABLES[name] for name in DESCRIBED}
+            self._problems += [
+                problem for problem in missing(self.root, wanted, self.is_audit) if problem not in self._problems
+            ]
 
     def verify(self) -> tuple[Problem, ...]:
         """Compare every file that the manifest vouches for with its hash; returns what does not fit."""
-        from dnd_core.store import file_sha256
-
-        found = []
-        stages = self.manifest.get("stages", {})
-        for stage in stages.values() if isinstance(stages, dict) else ():
-            for name, sha in sorted(stage.get("files", {}).items()):
-                path = self.root / name
-                if not path.resolve().is_relative_to(self.root.resolve()):
-                    found.append(Problem("damaged", name, f"the manifest names {name!r}, which is outside the run"))
-                elif not path.is_file():
-                    found.append(Problem("damaged", name, f"{name} is missing although the manifest lists it"))
-                elif file_sha256(path) != sha:
-                    found.append(Problem("damaged", name, f"{name} was changed after the run wrote it"))
-        return tuple(found)
-
-    # Tables
+        return changed(self.root, self.manifest)
 
     def table(self, name: str) -> pd.DataFrame:
         """One of :data:`TABLES`; with all its columns, and without rows where it cannot be read."""
@@ -236,10 +200,12 @@ class Results:
 
     @property
     def ablation(self) -> pd.DataFrame:
+        """One row a group and class tested by switching the group off."""
         return self.table("ablation")
 
     @property
     def reliance(self) -> pd.DataFrame:
+        """One row a group and class, with all grades of evidence."""
         return self.table("reliance")
 
     @property
