@@ -13,6 +13,7 @@ from dnd_core.testing.judging import baselines, judge
 from dnd_core.testing.network import AnalyticNetwork, analytic_network
 from dnd_core.testing.oracles import DrawnSpace, OracleCaptioner, OracleConceptImages
 from dnd_core.testing.units import KINDS, AnalyticUnit
+from dnd_core.testing.words import WordVectors
 
 __all__ = [
     "ATTRIBUTES",
@@ -23,6 +24,7 @@ __all__ = [
     "DrawnSpace",
     "OracleCaptioner",
     "OracleConceptImages",
+    "WordVectors",
     "analytic_network",
     "baselines",
     "draw_probe",
