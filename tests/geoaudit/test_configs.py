@@ -1,0 +1,73 @@
+"""The example configurations parse, name things that exist, and build as far as weights allow."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dnd_core.errors import BackendUnavailable, ConfigError
+from dnd_core.registry import build
+from geoaudit.settings import BACKENDS, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def test_there_is_one_for_every_way_to_run():
+    assert {path.stem for path in CONFIGS} == {"offline", "local-weights", "api", "remoteclip"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_parses_and_its_paths_exist(path):
+    config = load_config(path)
+    assert Path(config.model["checkpoint"]).is_file()
+    assert all(Path(scene).is_file() for scene in config.scenes)
+    assert set(config.backends) == set(BACKENDS)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_its_backends_build_and_say_what_they_lack(path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name, spec in (yaml.safe_load(path.read_text()).get("backends") or {}).items():
+        backend = build(spec)
+        with pytest.raises((BackendUnavailable, ConfigError)) as error:
+            backend.check()
+        assert len(str(error.value)) > 20, name
+
+
+def test_the_offline_one_loads_its_network_and_probe():
+    from geoaudit.launch import prepare
+
+    subject, backends = prepare(load_config(Path(__file__).parents[2] / "configs" / "offline.yaml"))
+    backends.check()
+    assert subject.network.class_names == ("farm", "forest", "meadow", "residential", "water")
+    assert len(subject.probe) > 300
+    assert len(subject.pool) > 50
+    assert set(subject.probe.blocks).isdisjoint(subject.pool.blocks)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("modell: {}", "did you mean model"),
+        ("audit: {evaluated: 3}", "at least 20"),
+        ("audit: {evaluate: 30}", "unknown audit settings"),
+        ("settings: {probing: {topk: 3}}", "topk"),
+        ("backends: {captionner: blip}", "backends are"),
+        ("layers: layer4", "layers"),
+        ("- a list", "must hold fields"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_it(tmp_path, change, words):
+    path = tmp_path / "audit.yaml"
+    base = "model: {checkpoint: a.ckpt}\nprobe: {class_path: x.Y}\nlayers: [layer4]\n"
+    key = change.split(":")[0]
+    kept = "" if change.startswith("-") else "\n".join(line for line in base.splitlines() if not line.startswith(key))
+    path.write_text(f"{kept}\n{change}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "no.yaml")
