@@ -235,6 +235,7 @@ def _context(
         definitions=dict(subject.definitions or {}),
         evaluated=choose_evaluated(reference, options.evaluated, settings.seed),
         captions=said.tolist() if len(said) else None,
+        held_out=run.held_out,
         seed=settings.seed,
         draws=options.draws,
         pooling=settings.probing.pooling,

@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["CheckResult", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "rank"]
+__all__ = ["CheckResult", "CheckStatus", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "rank"]
 
 Severity = Literal["critical", "major", "minor", "info"]
+CheckStatus = Literal["fail", "pass", "inconclusive", "not_run"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "major", "minor", "info")
 
 # Prevalence from which a major finding is critical: one tile in twenty of the area to be mapped.
@@ -71,6 +72,7 @@ class Hypothesis:
         area_ha: estimate and 95 % interval of the area whose class hangs on the concept, or None.
         recommendation: what to do.
         limitations: what the figures do not say.
+        title: the finding in one sentence; empty for "CLASS is predicted where there is CONCEPT".
     """
 
     rule: str
@@ -96,6 +98,7 @@ class Hypothesis:
     limitations: str = ""
     retest: str = ""
     footprint: dict[str, Any] | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class CheckResult:
 
     rule: str
     title: str
-    status: Literal["fail", "pass", "inconclusive", "not_run"]
+    status: CheckStatus
     reason: str
     tested: int
     null: str
@@ -237,7 +240,7 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
             severity = "major"
             if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
                 severity = "critical"
-        title = f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
+        title = hypothesis.title or f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
         findings.append(Finding(hypothesis, severity, max(held), float(value), title))
     return rank(findings)
 

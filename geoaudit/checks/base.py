@@ -94,6 +94,7 @@ class AuditContext:
         pooling: how activations were pooled.
         batch_size: images a forward pass.
         captions: of every image, or None.
+        held_out: indices of the images kept from describing.
         tables: rows for the run's tables, by table.
         chance_gaps: ablation gaps of random unit sets, from which the gate's false-alarm rate is measured.
         report: progress callback (stage, done, total).
@@ -110,6 +111,7 @@ class AuditContext:
     definitions: Mapping[str, str]
     evaluated: NDArray[np.int64]
     captions: Sequence[str] | None = None
+    held_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     seed: int = 0
     draws: int = 1000
     pooling: Pooling = "mean"
