@@ -1,0 +1,363 @@
+"""Do the network's features know the place rather than the land cover?
+
+Images of one place look alike, so a probe trained and tested in the same place flatters. How much is the gap between
+a random and a spatially blocked split (Roberts et al. 2017; Ploton et al. 2020). The imagery itself gives place away
+too: the same gap on the bands' means and deviations is what a network must exceed before it is said to lean on place.
+Beside it stand how much of the activation and of the error the place explains once the class is known, Moran's I of the
+error, and the area of applicability after Meyer and Pebesma (2021).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoaudit.autocorrelation import morans_i_points
+from geoaudit.checks.base import AuditContext
+from geoaudit.checks.causal import MIN_EFFECT
+from geoaudit.findings import CheckResult, Evidence, Hypothesis
+from geoaudit.statistics import PairedDifference, paired_difference
+
+__all__ = ["Applicability", "Geography", "applicability", "explained_by_place", "split_gap"]
+
+FOLDS = 5
+FEWEST_BLOCKS = 4
+# A linear probe on more images than this takes minutes and its accuracy no longer moves.
+MOST_IMAGES = 4000
+NEIGHBOURS = 8
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Applicability:
+    """Area of applicability in feature space.
+
+    Attributes:
+        index: (M,) dissimilarity of each new image: distance to the nearest training image over the mean distance
+            between training images.
+        threshold: the largest dissimilarity among training images of other blocks that is no outlier (upper whisker).
+    """
+
+    index: Floats
+    threshold: float
+
+    @property
+    def outside(self) -> float:
+        """Share of the new images beyond the threshold."""
+        return float((self.index > self.threshold).mean())
+
+
+def applicability(
+    train: ArrayLike, new: ArrayLike, blocks: ArrayLike, weights: ArrayLike | None = None
+) -> Applicability:
+    """Dissimilarity of new images to training images (Meyer and Pebesma 2021, sections 2.1-2.3).
+
+    Args:
+        train: (N, D) features; they set the scale.
+        new: (M, D).
+        blocks: (N,) blocks of the training images; one is compared with those of other blocks only, as in a blocked
+            cross-validation.
+        weights: (D,) importance of each feature, at least 0; all alike when None.
+
+    Raises:
+        ValueError: fewer than two blocks.
+    """
+    from scipy.spatial.distance import cdist
+
+    known, ids = np.asarray(train, dtype=np.float64), np.asarray(blocks)
+    if len(np.unique(ids)) < 2:
+        raise ValueError("the dissimilarity of training images needs at least two blocks")
+    spread = known.std(axis=0)
+    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12)
+    scale = scale * (1.0 if weights is None else np.asarray(weights, dtype=np.float64))
+    known, fresh = known * scale, np.asarray(new, dtype=np.float64) * scale
+    among = cdist(known, known)
+    mean = float(among.sum() / (len(known) * (len(known) - 1))) or 1.0
+    among[ids[:, None] == ids[None, :]] = np.inf
+    own = among.min(axis=1) / mean
+    low, high = np.quantile(own, [0.25, 0.75])
+    inside = own[own <= high + 1.5 * (high - low)]
+    return Applicability(cdist(fresh, known).min(axis=1) / mean, float(inside.max()))
+
+
+def explained_by_place(values: ArrayLike, labels: ArrayLike, blocks: ArrayLike) -> float:
+    """Adjusted share of the variance within classes that the block explains; about 0 where place says nothing.
+
+    Args:
+        values: (N,) or (N, D); columns count alike.
+        labels: (N,) classes.
+        blocks: (N,) ids.
+
+    Returns:
+        At most 1, slightly negative by chance; 0 where nothing varies within classes or every block holds one image.
+    """
+    columns = np.asarray(values, dtype=np.float64).reshape(len(np.asarray(labels)), -1)
+    spread = columns.std(axis=0)
+    columns = (columns - columns.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
+    _, kind = np.unique(np.asarray(labels), return_inverse=True)
+    _, place = np.unique(np.asarray(blocks), return_inverse=True)
+    cell = np.unique(kind * (place.max() + 1) + place, return_inverse=True)[1]
+    within, left = _residual(columns, kind), _residual(columns, cell)
+    total, free = float((within**2).sum()), len(columns) - int(cell.max()) - 1
+    if total <= 1e-12 or free <= 0:
+        return 0.0
+    return 1 - float((left**2).sum()) / total * (len(columns) - int(kind.max()) - 1) / free
+
+
+def _residual(columns: Floats, codes: NDArray[np.intp]) -> Floats:
+    sums = np.zeros((int(codes.max()) + 1, columns.shape[1]))
+    np.add.at(sums, codes, columns)
+    return np.asarray(columns - (sums / np.bincount(codes)[:, None])[codes])
+
+
+def _probed(features: Floats, labels: Ints, folds: Iterable[tuple[Ints, Ints]]) -> NDArray[np.bool_]:
+    """Which images a linear probe trained on the other folds gets right."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    right = np.zeros(len(labels), dtype=bool)
+    for train, test in folds:
+        if len(np.unique(labels[train])) == 1:
+            right[test] = labels[test] == labels[train][0]
+            continue
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+        with warnings.catch_warnings():
+            # Only which side of the boundary an image falls on is used, not the last digits of the weights.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            right[test] = probe.fit(features[train], labels[train]).predict(features[test]) == labels[test]
+    return right
+
+
+def split_gap(features: ArrayLike, labels: ArrayLike, blocks: ArrayLike, seed: int = 0) -> tuple[Floats, Floats]:
+    """Which images a linear probe gets right under a random and under a spatially blocked split.
+
+    Args:
+        features: (N, D).
+        labels: (N,) classes, each with at least two images in at least two blocks.
+        blocks: (N,) ids.
+        seed: of the folds.
+
+    Returns:
+        Two (N,) arrays of 0 and 1.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    x, y, place = np.asarray(features, dtype=np.float64), np.asarray(labels), np.asarray(blocks)
+    _, codes = np.unique(y, return_inverse=True)
+    fewest = int(np.bincount(codes).min())
+    count = max(2, min(FOLDS, fewest, len(np.unique(place))))
+    alone = StratifiedKFold(count, shuffle=True, random_state=seed).split(x, y)
+    apart = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(x, y, place)
+    return _probed(x, y, alone).astype(np.float64), _probed(x, y, apart).astype(np.float64)
+
+
+class Geography:
+    """Place against land cover, grade 1."""
+
+    rule = "geography"
+    title = "Features that know the place rather than the land cover"
+    needs: tuple[str, ...] = ("georeference", "labels")
+    cost = "twenty linear fits on the last layer's pooled activations, one reading of the images"
+    null = "the same gap on the bands' means and deviations; block sign flips"
+
+    def run(self, context: AuditContext) -> CheckResult:
+        """Measure the gap, the explained shares, Moran's I and the area of applicability."""
+        layers = [info.name for info in context.layers if info.name != "output"]
+        if not layers:
+            return self._unsure("no layer before the output is described, so there are no features to probe")
+        places = _centres(context)
+        blocks = context.blocks if context.blocks is not None else _own_blocks(context)
+        rows = _usable(context, blocks, np.asarray(np.isfinite(places).all(axis=1)))
+        if len(np.unique(blocks[rows])) < FEWEST_BLOCKS or len(np.unique(context.reference[rows])) < 2:
+            return self._unsure(
+                f"the labelled images lie in fewer than {FEWEST_BLOCKS} blocks, or only one class lies in two of them"
+            )
+        labels, where = context.reference[rows], blocks[rows]
+        features = np.asarray(context.activations[layers[-1]][rows], dtype=np.float64)
+        imagery = _band_statistics(context, rows)
+        context.report("geography", 0, 2)
+        net = split_gap(features, labels, where, context.seed)
+        context.report("geography", 1, 2)
+        raw = split_gap(imagery, labels, where, context.seed)
+        context.report("geography", 2, 2)
+        hypotheses = tuple(
+            self._test(context, int(target), labels == target, rows, where, net, raw, layers[-1])
+            for target in np.unique(labels)
+        )
+        leaning = [h.class_name for h in hypotheses if h.evidence[0].holds]
+        gap = _difference(context, net[0], net[1], where).estimate
+        wrong = (context.predicted[rows] != labels).astype(np.float64)
+        error = morans_i_points(
+            places[rows],
+            _residual(wrong[:, None], np.unique(labels, return_inverse=True)[1])[:, 0],
+            neighbours=min(NEIGHBOURS, len(rows) - 1),
+            permutations=199,
+            seed=context.seed,
+        )
+        reason = (
+            f"a linear probe on {layers[-1]} is right on {net[0].mean():.0%} of {len(rows)} images when split at random and "
+            f"on {net[1].mean():.0%} when split by block (gap {gap.value:+.0%}, 95 % interval {gap.low:+.0%} to "
+            f"{gap.high:+.0%}; on bare band statistics {raw[0].mean() - raw[1].mean():+.0%}); place explains "
+            f"{explained_by_place(features, labels, where):.0%} of the activation after class "
+            f"({explained_by_place(imagery, labels, where):.0%} of the band statistics) and "
+            f"{max(0.0, explained_by_place(wrong, labels, where)):.0%} of the error; Moran's I of the error beyond class "
+            f"{error.value:.2f} (p {error.p:.3f}); {self._applicability(context, features, rows, where)}; "
+            f"{', '.join(leaning) or 'no class'} leans on place beyond what the imagery gives away"
+        )
+        return CheckResult(
+            self.rule,
+            self.title,
+            "fail" if leaning else "pass",
+            reason,
+            len(hypotheses),
+            self.null,
+            self.cost,
+            hypotheses,
+        )
+
+    def _unsure(self, reason: str) -> CheckResult:
+        return CheckResult(self.rule, self.title, "inconclusive", reason, 0, self.null, self.cost)
+
+    def _applicability(self, context: AuditContext, features: Floats, rows: Ints, where: Ints) -> str:
+        held = np.isin(rows, context.held_out)
+        if not held.any() or len(np.unique(where[~held])) < 2:
+            return "no images were held out, so the area of applicability is unknown"
+        found = applicability(features[~held], features[held], where[~held])
+        return (
+            f"{found.outside:.0%} of {int(held.sum())} held-out images lie outside the area of applicability of the "
+            f"others (dissimilarity above {found.threshold:.2f})"
+        )
+
+    def _test(
+        self,
+        context: AuditContext,
+        target: int,
+        mine: NDArray[np.bool_],
+        rows: Ints,
+        where: Ints,
+        net: tuple[Floats, Floats],
+        raw: tuple[Floats, Floats],
+        layer: str,
+    ) -> Hypothesis:
+        name = context.class_names[target]
+        gap = _difference(context, net[0][mine], net[1][mine], where[mine])
+        beyond = _difference(context, net[0][mine] - net[1][mine], raw[0][mine] - raw[1][mine], where[mine])
+        value, ci = gap.estimate.value, gap.estimate.ci
+        p = max(gap.p, beyond.p)
+        holds = value >= MIN_EFFECT and ci[0] > 0 and beyond.estimate.low > 0 and p <= 0.01
+        lost = (net[0] > net[1]) & mine
+        evidence = Evidence(
+            1,
+            "split gap",
+            f"A probe on {layer} recognises {net[0][mine].mean():.0%} of {name} where it has seen neighbouring ground and "
+            f"{net[1][mine].mean():.0%} elsewhere (gap {value:+.0%}, 95 % interval {ci[0]:+.0%} to {ci[1]:+.0%}), "
+            f"{beyond.estimate.value:+.0%} beyond the gap on bare band statistics.",
+            value,
+            ci,
+            p,
+            self.null,
+            holds,
+        )
+        return Hypothesis(
+            rule=self.rule,
+            concept=f"ground near known {name}",
+            class_name=name,
+            layer=layer,
+            units=(),
+            n=int(mine.sum()),
+            p=p,
+            evidence=(evidence,),
+            metric="split gap",
+            value=value,
+            ci=ci,
+            prevalence=None,
+            spurious=True,
+            why="a class is what covers the ground, wherever it lies",
+            examples=tuple(int(i) for i in rows[lost][:6]),
+            counterexamples=tuple(int(i) for i in rows[mine & (net[1] > 0)][:6]),
+            recommendation=(
+                f"Report accuracy of {name} from a spatially blocked split only, and gather {name} in other places."
+            ),
+            title=f"{name} is recognised by its place",
+            limitations="A gap of a linear probe on the features is association; nothing was changed in the images.",
+        )
+
+
+def _difference(context: AuditContext, a: Floats, b: Floats, where: Ints) -> PairedDifference:
+    blocks = where if len(np.unique(where)) > 1 else None
+    return paired_difference(a, b, blocks, n=context.draws, seed=context.seed)
+
+
+def _usable(context: AuditContext, blocks: Ints, placed: NDArray[np.bool_]) -> Ints:
+    """Labelled, placed images of classes that lie in two blocks or more, at most :data:`MOST_IMAGES` of them."""
+    labels = context.images.labels
+    known = placed if labels is None else placed & (labels >= 0)
+    kept = np.zeros(len(known), dtype=bool)
+    for target in np.unique(context.reference[known]):
+        mine = known & (context.reference == target)
+        kept |= mine & (len(np.unique(blocks[mine])) >= 2)
+    rows = np.flatnonzero(kept)
+    if len(rows) > MOST_IMAGES:
+        rng = np.random.default_rng([context.seed, 13])
+        rows = np.sort(rng.choice(rows, MOST_IMAGES, replace=False))
+    return rows.astype(np.int64)
+
+
+def _band_statistics(context: AuditContext, rows: Ints) -> Floats:
+    """(n, 2 C) mean and deviation of every band."""
+    parts = []
+    for batch in context.batches(rows):
+        pixels = context.images.pixels(batch.tolist())
+        parts.append(np.concatenate([pixels.mean(axis=(2, 3)), pixels.std(axis=(2, 3))], axis=1))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _places(context: AuditContext) -> list[tuple[str, tuple[float, float, float, float]] | None]:
+    found: list[tuple[str, tuple[float, float, float, float]] | None] = []
+    for index in range(len(context.images)):
+        about = context.images[index].metadata
+        bounds = about.get("bounds")
+        if about.get("crs") and bounds is not None:
+            found.append((str(about["crs"]), (bounds[0], bounds[1], bounds[2], bounds[3])))
+        else:
+            found.append(None)
+    return found
+
+
+def _centres(context: AuditContext) -> Floats:
+    """(N, 2) centres in metres on the equal-area grid EPSG:6933; NaN where an image has no place."""
+    from pyproj import Transformer
+
+    centres = np.full((len(context.images), 2), np.nan)
+    by_crs: dict[str, list[tuple[int, float, float]]] = {}
+    for index, place in enumerate(_places(context)):
+        if place is not None:
+            left, bottom, right, top = place[1]
+            by_crs.setdefault(place[0], []).append((index, (left + right) / 2, (bottom + top) / 2))
+    for crs, members in by_crs.items():
+        indices, xs, ys = (list(column) for column in zip(*members, strict=True))
+        centres[indices] = np.column_stack(Transformer.from_crs(crs, "EPSG:6933", always_xy=True).transform(xs, ys))
+    return centres
+
+
+def _own_blocks(context: AuditContext) -> Ints:
+    """Blocks for a set that has none: squares eight images wide."""
+    from pyproj import Transformer
+
+    from geoaudit.probes.base import ground_blocks
+
+    places = _places(context)
+    widths = []
+    for crs, (left, bottom, right, _) in (place for place in places if place is not None):
+        xs, _ = Transformer.from_crs(crs, "EPSG:6933", always_xy=True).transform([left, right], [bottom, bottom])
+        widths.append(abs(xs[1] - xs[0]))
+    blocks = ground_blocks(places, 8 * float(np.median(widths))) if widths else None
+    return np.arange(len(places), dtype=np.int64) if blocks is None else blocks
