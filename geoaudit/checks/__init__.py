@@ -8,11 +8,22 @@ from difflib import get_close_matches
 from dnd_core.errors import ConfigError
 from geoaudit.checks.base import AuditContext, Check
 from geoaudit.checks.concept_reliance import ConceptReliance
+from geoaudit.checks.context import Context
+from geoaudit.checks.geography import Geography
+from geoaudit.checks.input_contract import InputContract
 from geoaudit.checks.sensor_probes import SensorProbes
+from geoaudit.checks.unit_health import UnitHealth
 
 __all__ = ["CHECKS", "AuditContext", "Check", "choose_checks"]
 
-CHECKS: tuple[Check, ...] = (ConceptReliance(), SensorProbes())
+CHECKS: tuple[Check, ...] = (
+    InputContract(),
+    ConceptReliance(),
+    SensorProbes(),
+    Context(),
+    Geography(),
+    UnitHealth(),
+)
 
 
 def choose_checks(rules: Sequence[str]) -> tuple[Check, ...]:
