@@ -225,7 +225,7 @@ class _Kinds:
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.Upsample)):
             return "map"
         # Attention weights and per-head queries are four-dimensional too, but no maps.
-        if isinstance(module, nn.Softmax) or self._inside_attention(name):
+        if self._inside_attention(name):
             return None
         if isinstance(module, nn.Linear):
             return "map_last"

@@ -94,6 +94,24 @@ def test_only_what_lies_behind_the_edit_runs_again():
     assert runs == {"early": 6, "late": 24}
 
 
+def test_an_in_place_operation_behind_a_played_back_module_does_not_add_up():
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x).mul_(2)).mean((2, 3))
+
+    network = Network(Doubling(), lambda x: x, (3, 4, 4))
+    layers = resolve(network, ["second"])
+    ablation = Ablation(network, layers, {"second": [0.0, 0.0]})
+    base, ablated = ablation.logits_with(images_of(3, 4), [{"second": [0]}] * 3 + [{}])
+    for answers in ablated[:3]:
+        assert np.array_equal(answers[:, 1], base[:, 1])
+    assert np.array_equal(ablated[3], base)
+
+
 def test_nothing_is_left_behind_when_a_batch_fails():
     module, side, _ = make("resnet")
     network = Network(module, lambda x: x, (3, side, side))
