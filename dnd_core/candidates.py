@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dnd_core.captioning import Journal, Progress, View
 from dnd_core.config import CandidateConfig
 from dnd_core.errors import BackendError
+from dnd_core.presence import caption_vectors
 from dnd_core.protocols import Evidence, Summarizer, TextEncoder
 from dnd_core.types import Candidate, UnitId
 
@@ -110,7 +111,7 @@ def evidence_of(
     if not config.contrast:
         background = activations = ()
     whole = Evidence(tuple(own), other, background, seed, activations=activations)
-    clusters = meanings(encoder.encode_texts(own), config.max_meanings)
+    clusters = meanings(caption_vectors(own, encoder), config.max_meanings)
     if clusters.max() == 0:
         return [whole]
     parts = [

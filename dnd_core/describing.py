@@ -20,7 +20,7 @@ from dnd_core.config import DescribeConfig
 from dnd_core.images import ImageSet
 from dnd_core.layers import LayerInfo
 from dnd_core.networks import Network
-from dnd_core.presence import presence
+from dnd_core.presence import caption_vectors, presence
 from dnd_core.protocols import TextEncoder
 from dnd_core.scoring import pearson_matrix
 from dnd_core.selection import SCORES
@@ -205,7 +205,8 @@ def candidate_stage(context: Context, captioned: Stage) -> Stage:
     sample = _background(context)
     background = tuple(captions[(int(i), *WHOLE)] for i in sample)
     top_table = context.table("top_images")
-    context.backends.text_encoder.encode_texts(sorted(set(captions.values())))
+    # Every distinct clause is embedded here, in one call; units then find theirs ready.
+    caption_vectors(sorted(set(captions.values())), context.backends.text_encoder)
     evidence = {}
     for number, info in enumerate(context.layers):
         rows = context.activations(info.name)[seen]

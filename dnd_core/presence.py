@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "Clause", "clauses", "combine", "concept_parts", "presence"]
+__all__ = ["EXTENTS", "CaptionIndex", "caption_vectors", "Clause", "clauses", "combine", "concept_parts", "presence"]
 
 EXTENTS: Mapping[str, float] = MappingProxyType(
     {
@@ -261,3 +261,31 @@ def presence(concepts: Sequence[str], captions: Sequence[str], encoder: TextEnco
 
     """
     return CaptionIndex(captions, encoder).presence(concepts)
+
+
+def caption_vectors(captions: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:
+    """Captions as vectors: the sum of their clauses' embeddings, each weighed by its extent, denied ones against.
+
+    Captions of one probe share most of their clauses, so embedding each distinct clause once is many times cheaper than
+    embedding every sentence, and a long caption is not dominated by its wording.
+
+    Args:
+        captions: N texts; one without a clause is embedded as it is.
+        encoder: sentence encoder with rows of length one.
+
+    Returns:
+        (N, D) float32 rows of length one.
+    """
+    parsed = [clauses(caption) or (Clause(caption),) for caption in captions]
+    contents = sorted({clause.content for found in parsed for clause in found})
+    if not contents:
+        return encoder.encode_texts([])
+    place = {content: row for row, content in enumerate(contents)}
+    vectors = encoder.encode_texts(contents)
+    answer = np.empty((len(parsed), vectors.shape[1]), dtype=np.float32)
+    for row, found in enumerate(parsed):
+        weights = np.array([-c.extent if c.denied else c.extent for c in found], dtype=np.float32)
+        total = weights @ vectors[[place[c.content] for c in found]]
+        length = float(np.linalg.norm(total))
+        answer[row] = total / length if length > 1e-6 else vectors[place[found[0].content]]
+    return answer

@@ -1,4 +1,4 @@
-"""An image space made of words, for machines without a CLIP: an image is where its caption is."""
+"""An image space made of words, for machines without a CLIP: an image is where its caption's clauses are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnd_core.images import ProbeImage
+from dnd_core.presence import caption_vectors
 from dnd_core.protocols import Captioner, TextEncoder
 from dnd_core.registry import backend_fingerprint
 
@@ -15,7 +16,7 @@ __all__ = ["CaptionSpace"]
 
 
 class CaptionSpace:
-    """Images compared by the embeddings of their captions.
+    """Images compared by the embeddings of what their captions say.
 
     It stands in for the CLIP image encoder of the image-product scores (paper section 3.3) where no CLIP
     weights are at hand. It sees only what the captioner says, and a run's manifest names it.
@@ -39,4 +40,4 @@ class CaptionSpace:
         new = {image.key: image for image in images if image.key not in self._captions}
         if new:
             self._captions.update(zip(new, self.captioner.caption(list(new.values())), strict=True))
-        return self.text_encoder.encode_texts([self._captions[image.key] for image in images])
+        return caption_vectors([self._captions[image.key] for image in images], self.text_encoder)

@@ -102,3 +102,18 @@ def test_real_encoder_ranks_what_people_mean(real: SentenceEncoder) -> None:
     assert table.argmax(axis=1).tolist() == list(wanted.values())
     assert presence(["haze"], captions, real)[0, 5] < 0.1
     assert presence(["haze and bare fields"], captions, real)[0].argmax() == 0
+
+
+def test_caption_vectors_follow_what_captions_say():
+    """Captions that share clauses are near; a denied clause points away; order and wording around them do not matter."""
+    from dnd_core.presence import caption_vectors
+    from dnd_core.testing.words import WordVectors
+
+    same, swapped, other, denied, empty = caption_vectors(
+        ["thin haze, bare fields", "bare fields, thin haze", "open water, dark forest", "no haze", ""], WordVectors()
+    )
+    assert same @ swapped > 0.999
+    assert same @ other < 0.5
+    haze = caption_vectors(["haze"], WordVectors())[0]
+    assert denied @ haze < -0.9
+    assert abs(float(empty @ empty) - 1) < 1e-5
