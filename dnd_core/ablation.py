@@ -7,7 +7,7 @@ every set only the part behind its first edited layer runs again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -128,16 +128,22 @@ class Ablation:
 
         ready = replace(self._network, preprocess=_as_given)
         base: list[NDArray[np.float32]] = []
+        touched: dict[tuple[str, ...], frozenset[str]] = {}
         ablated: list[list[NDArray[np.float32]]] = []
         for block, pixels in prefetched(read, blocks_of(len(rows), batch_size)):
             # Preprocessing comes before every layer, so no edit can change it: it runs once a batch.
             batch = self._network.preprocess(tensor_of(pixels, device))
             with _remembering(self._network.module, needed) as outputs:
                 base.append(_logits(run(ready, batch)))
+            for replay in set(replays) - set(touched):
+                touched[replay] = self._overwritten(ready, batch, {name: outputs[name] for name in replay})
             answers = []
             for changes, replay in zip(edits, replays, strict=True):
                 kept = {name: outputs[name] for name in replay}
-                with _replaying(self._network.module, kept), edit(self._network.module, self._layers, changes):
+                with (
+                    _replaying(self._network.module, kept, touched[replay]),
+                    edit(self._network.module, self._layers, changes),
+                ):
                     answers.append(_logits(run(ready, batch)))
             ablated.append(answers)
             if on_block is not None:
@@ -145,6 +151,13 @@ class Ablation:
         whole = np.concatenate(base) if base else np.zeros((0, 0), dtype=np.float32)
         each = [np.concatenate([batch[number] for batch in ablated]) for number in range(len(sets)) if ablated]
         return whole, np.stack(each) if each else np.zeros((len(sets), *whole.shape), dtype=np.float32)
+
+    def _overwritten(self, ready: Network, batch: Tensor, outputs: Mapping[str, Tensor]) -> frozenset[str]:
+        """Modules whose played-back answer is changed in place by what comes after them; only those need a copy."""
+        trial = {name: tensor.clone() for name, tensor in outputs.items()}
+        with _replaying(self._network.module, trial, frozenset()):
+            run(ready, batch)
+        return frozenset(name for name, tensor in trial.items() if not torch.equal(tensor, outputs[name]))
 
     def _mean(self, layer: str, unit: int) -> float:
         # Edits check layers and units themselves; nothing is looked up for those it will refuse.
@@ -212,18 +225,18 @@ def _remembering(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, 
 
 
 @contextmanager
-def _replaying(module: nn.Module, outputs: Mapping[str, Tensor]) -> Iterator[None]:
-    """Modules answer with a copy of what they answered before, without running."""
+def _replaying(module: nn.Module, outputs: Mapping[str, Tensor], copied: Set[str]) -> Iterator[None]:
+    """Modules answer with what they answered before, without running; those in ``copied`` with a copy of it."""
 
-    def answer(tensor: Tensor) -> Callable[..., Tensor]:
-        return lambda *_inputs, **_options: tensor.clone()
+    def answer(tensor: Tensor, copy: bool) -> Callable[..., Tensor]:
+        return lambda *_inputs, **_options: tensor.clone() if copy else tensor
 
     named = dict(module.named_modules())
     with ExitStack() as stack:
         for name, tensor in outputs.items():
             # An entry of the instance hides the class's method; taking it out brings the method back.
             hidden = named[name].__dict__.get("forward")
-            named[name].__dict__["forward"] = answer(tensor)
+            named[name].__dict__["forward"] = answer(tensor, name in copied)
             stack.callback(_restore, named[name], hidden)
         yield
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnd_core.presence import concept_parts
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["DEFINITIONS", "NUISANCES", "Relation", "relate"]
+__all__ = ["DEFINITIONS", "NUISANCES", "Relation", "relate", "stated"]
 
 DEFINITIONS: Mapping[str, str] = {
     "annualcrop": "fields ploughed and sown every year, bare soil or young crops with straight edges",
@@ -74,6 +75,13 @@ def definition_of(name: str, own: Mapping[str, str] | None = None) -> str:
     key = "".join(c for c in name.casefold() if c.isalnum())
     given = {"".join(c for c in k.casefold() if c.isalnum()): v for k, v in (own or {}).items()}
     return given.get(key) or DEFINITIONS.get(key) or name
+
+
+def stated(concept: str) -> str:
+    """What a concept says is there, without what it says is absent: "bare fields" of "bare fields without haze"."""
+    alternatives = concept_parts(concept)
+    words = [" and ".join(part.content for part in parts if not part.denied) for parts in alternatives]
+    return " or ".join(word for word in words if word)
 
 
 def relate(

@@ -18,7 +18,7 @@ __all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablations", "accuracy_change", "
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
-RANDOM_SETS = 10
+RANDOM_SETS = 8
 
 
 @dataclass(frozen=True)

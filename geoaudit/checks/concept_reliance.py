@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, accuracy_change, reliance
-from geoaudit.definitions import Relation, relate
+from geoaudit.definitions import Relation, relate, stated
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 from geoaudit.statistics import block_permutation
@@ -24,16 +24,20 @@ __all__ = ["ConceptReliance", "paintable"]
 
 # A paired copy shows the artefact at the middle of its usual strengths.
 ALIKE = 0.6
+LEAST_UNITS = 3
 
 
 def paintable(concept: str, context: AuditContext) -> Perturbation | None:
-    """The artefact that a concept's words name, or None: by word, else by meaning."""
-    words = concept.casefold()
+    """The artefact that a concept's words name, or None: by word, else by meaning. What is denied is not named."""
+    said = stated(concept)
+    if not said:
+        return None
+    words = said.casefold()
     for artefact in PERTURBATIONS.values():
         if artefact.label in words or any(synonym in words for synonym in artefact.synonyms):
             return artefact
     names = [(artefact, name) for artefact in PERTURBATIONS.values() for name in (artefact.label, *artefact.synonyms)]
-    vectors = context.encoder.encode_texts([concept, *(name for _, name in names)])
+    vectors = context.encoder.encode_texts([said, *(name for _, name in names)])
     likeness = vectors[1:] @ vectors[0]
     best = int(np.argmax(likeness))
     return names[best][0] if likeness[best] >= ALIKE else None
@@ -118,7 +122,8 @@ class ConceptReliance:
                 layer, _, index = unit.rpartition("/")
                 if layer != "output":
                     by_layer.setdefault(layer, []).append(int(index))
-            if not by_layer:
+            # One or two units are a coincidence, not a group that a finding should rest on.
+            if sum(map(len, by_layer.values())) < LEAST_UNITS:
                 continue
             # The deepest layer is where the concept acts on the class most directly, and cheapest to edit.
             deepest = max(by_layer, key=infos.index)
@@ -155,7 +160,7 @@ class ConceptReliance:
         clean: Ablation,
         painted: Ablation | None,
     ) -> list[Hypothesis]:
-        relations = relate(group.name, context.class_names, context.encoder, context.definitions)
+        relations = relate(stated(group.name) or group.name, context.class_names, context.encoder, context.definitions)
         score = _score(context, group)
         association = block_permutation(
             context.probabilities,
