@@ -67,31 +67,32 @@ class Atlas:
         return found
 
     def best_of(self, units: Sequence[str]) -> tuple[UnitId, int, cartography.Overlay] | None:
-        """The first of these units that has a map, the number of its scene, and the overlay."""
-        for text in units:
-            try:
-                unit = UnitId.parse(text)
-            except ValueError:
-                continue
-            if unit in self.results.maps():
-                laid = self.large(unit)
-                if laid is not None:
-                    return unit, *laid
+        """The best verified of these units that has a map, the number of its scene, and the overlay."""
+        for unit in self._mapped(units):
+            laid = self.large(unit)
+            if laid is not None:
+                return unit, *laid
         return None
 
-    def figure(self, units: Sequence[str]) -> dict[str, Any] | None:
+    def _mapped(self, units: Sequence[str]) -> list[UnitId]:
+        """Those of these units that have a map, best verified first."""
+        known = {str(unit): unit for unit in self.results.maps()}
+        found = [known[text] for text in dict.fromkeys(units) if text in known]
+        return sorted(found, key=lambda unit: (-self._known(unit)[1], unit))
+
+    def figure(self, units: Sequence[str], width: int = 640) -> dict[str, Any] | None:
         """A still map of the first of these units that has one."""
         found = self.best_of(units)
-        return None if found is None else self._still(*found)
+        return None if found is None else self._still(*found, width)
 
     def label(self, unit: UnitId) -> str:
         """What a unit is called, in a line."""
         return self._known(unit)[0]
 
-    def _still(self, unit: UnitId, number: int, laid: cartography.Overlay) -> dict[str, Any]:
+    def _still(self, unit: UnitId, number: int, laid: cartography.Overlay, width: int = 640) -> dict[str, Any]:
         scene = self.scenes[number]
         return {
-            "uri": data_uri(encode(cartography.composite(scene, laid, min(640, scene.image.width)), quality=80)),
+            "uri": data_uri(encode(cartography.composite(scene, laid, min(width, scene.image.width)), quality=80)),
             "scene": plain(scene.name, 60), "unit": plain(unit, 60), "anchor": anchor(unit), "spots": _spots(laid),
         }  # fmt: skip
 
@@ -116,10 +117,10 @@ class Atlas:
         """Units to show large: those of findings first, then the best of each group, each once."""
         maps = self.results.maps()
         wanted: dict[UnitId, None] = {}
-        for finding in self.results.findings:
-            for unit in finding.get("units", ())[:4]:
-                text = unit if isinstance(unit, str) else f"{finding.get('layer')}/{unit}"
-                wanted |= {known: None for known in maps if str(known) == text}
+        for finding in self.results.findings[:_LARGE_MAPS]:
+            units = [u if isinstance(u, str) else f"{finding.get('layer')}/{u}" for u in finding.get("units", ())]
+            # One neuron a finding, so that the chooser shows many concepts and not one many times.
+            wanted |= dict.fromkeys(self._mapped(units)[:1])
         best = sorted(maps, key=lambda unit: -self._known(unit)[1])
         seen = {self._known(unit)[0] for unit in wanted}
         for unit in best:

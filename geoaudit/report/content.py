@@ -8,12 +8,13 @@ from typing import Any
 from dnd_core.store import file_sha256
 from geoaudit.report.tables import accuracy_table, group_rows, layer_counts
 from geoaudit.report.text import figure, hectares, interval, lines, percent, plain, probability, seconds
-from geoaudit.report.wording import say
+from geoaudit.report.wording import count, say
 from geoaudit.results import Results
 
 __all__ = ["ALARMING", "content", "verdict"]
 
 ALARMING = ("critical", "major")
+_ADVICE = 5
 SEVERITIES = ("critical", "major", "minor", "info")
 
 
@@ -94,11 +95,13 @@ def verdict(results: Results) -> dict[str, Any]:
 def _next(results: Results, findings: Sequence[Mapping[str, Any]]) -> list[str]:
     if results.state != "complete":
         return [say("next.unfinished")]
-    advice = [
-        f"{finding['id']}: {finding['recommendation']}"
-        for finding in findings
-        if finding["status"] == "fail" and finding["recommendation"]
-    ]
+    still = [finding for finding in findings if finding["status"] == "fail"]
+    grave = [finding for finding in still if finding["severity"] in ALARMING]
+    # Forty lesser findings must not bury what the grave one asks for.
+    said = grave or still[:_ADVICE]
+    advice = [f"{finding['id']}: {finding['recommendation']}" for finding in said if finding["recommendation"]]
+    if len(still) > len(said):
+        advice.append(say("next.rest", findings=count(len(still) - len(said), "finding")))
     unsure = [
         f"“{plain(check['title'])}”" for check in results.checks if check["status"] in ("inconclusive", "not_run")
     ]
@@ -116,10 +119,10 @@ def _facts(results: Results, accuracy: Mapping[str, Any] | None) -> list[dict[st
     if results.audit:
         number = sum(f["status"] == "fail" for f in results.findings)
         facts.append(_fact(str(number), "findings", say("fact.findings.of", checks=len(results.checks))))
-    areas = [f["area_ha"] for f in results.findings if f["status"] == "fail" and f.get("area_ha")]
+    areas = [f["area_ha"] for f in _ordered(results) if f["status"] == "fail" and f.get("area_ha")]
     if areas:
-        # Footprints of findings may overlap, so the largest is said, never the sum.
-        worst = max(areas, key=lambda area: area.get("estimate") or 0.0)
+        # Footprints of findings may overlap, so the gravest one's area is said, never the sum.
+        worst = areas[0]
         low, high = (worst.get("ci") or (None, None))[:2]
         facts.append(
             _fact(
@@ -161,6 +164,7 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "anchor": "finding-" + "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in finding["id"][:40]),
         "title": plain(finding["title"], 200),
         "severity": finding["severity"],
+        "grave": finding["severity"] in ALARMING,
         "severity_word": say(f"severity.{finding['severity']}"),
         "severity_means": say(f"severity.{finding['severity']}.means"),
         "status": finding["status"],
@@ -177,7 +181,7 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "q": probability(effect.get("q")),
         "confidence": figure(finding.get("label_confidence")),
         "prevalence": percent(finding.get("prevalence")),
-        "false_alarm": percent(alarm, 1) if isinstance(alarm, (int, float)) else lines(alarm, 300) or "\u2013",
+        "false_alarm": _alarm(alarm, results) if isinstance(alarm, (int, float)) else lines(alarm, 300) or "\u2013",
         "area": hectares(area.get("estimate")),
         "area_interval": " to ".join(map(hectares, area["ci"])) if area.get("ci") else "",
         "grade": finding.get("evidence_grade"),
@@ -265,6 +269,15 @@ def _check(check: Mapping[str, Any]) -> dict[str, Any]:
         "tested": f"{tested:,}".replace(",", "\u202f") if isinstance(tested, int) else plain(tested, 80) or "\u2013",
         "null": _null(check.get("null")) or "\u2013",
     }
+
+
+def _alarm(rate: float, results: Results) -> str:
+    """The measured rate with its upper bound: none in a few tries is not never."""
+    gate = results.audit.get("gate")
+    bound = gate.get("upper_bound") if isinstance(gate, Mapping) else None
+    if bound is None:
+        return percent(rate, 1)
+    return say("finding.false_alarm.of", rate=percent(rate, 1), bound=percent(bound, 1))
 
 
 def _gate(gate: Any) -> str:

@@ -21,7 +21,7 @@ __all__ = ["GLOSSARY", "page"]
 
 GLOSSARY = ("neuron", "activation", "fit", "interval", "q", "reliance", "hot", "producers", "users")
 TILE = 64
-_CANDIDATES, _CAPTIONS = 6, 3
+_CANDIDATES, _CAPTIONS, _OPEN = 6, 3, 2
 
 
 def page(results: Results) -> str:
@@ -37,8 +37,9 @@ def page(results: Results) -> str:
     thumbs = ContactSheet("m", MAP_THUMB, quality=72)
     atlas = Atlas(results)
     mapped = atlas.thumbnails(thumbs)
-    for finding in said["findings"] + said["suppressed"]:
-        finding["figure"] = atlas.figure(finding["units"])
+    for number, finding in enumerate(said["findings"] + said["suppressed"]):
+        finding["open"] = finding["status"] != "suppressed" and (finding["grave"] or number < _OPEN)
+        finding["figure"] = atlas.figure(finding["units"], 640 if finding["open"] else 320)
         for image in finding["examples"][:8] + finding["counterexamples"][:8]:
             _add(tiles, results, image)
     neurons = [_neuron(results, unit, tiles, mapped) for unit in results.unit_ids]

@@ -30,7 +30,8 @@ from geoaudit.results import Results, TopImage
 __all__ = ["ReportError", "document", "printable"]
 
 STANDARD: Literal["a-2a"] = "a-2a"
-_MOST_FINDINGS, _GALLERY, _MOST_GROUPS, _MOST_CLASSES, _MOST_SCENES = 10, 16, 24, 40, 2
+_MOST_FINDINGS, _LEAST_FINDINGS, _MOST_ROWS = 8, 2, 60
+_GALLERY, _MOST_GROUPS, _MOST_CLASSES, _MOST_SCENES = 16, 24, 40, 2
 _LONG_WORD, _BREAK = 22, "\u200b"
 _CELL = 72
 
@@ -129,8 +130,11 @@ class _Document:
 
     def data(self) -> dict[str, Any]:
         said = content(self.results)
-        findings = [self._finding(finding) for finding in said["findings"][:_MOST_FINDINGS]]
-        hidden = len(said["findings"]) - len(findings)
+        grave = sum(finding["grave"] for finding in said["findings"])
+        full = min(_MOST_FINDINGS, max(grave, _LEAST_FINDINGS))
+        findings = [self._finding(finding) for finding in said["findings"][:full]]
+        others = said["findings"][full : full + _MOST_ROWS]
+        hidden = len(said["findings"]) - full - len(others)
         accuracy, area = _accuracy(said["accuracy"])
         maps = self._maps()
         lead = next((finding for finding in findings if finding["map"]), None)
@@ -141,6 +145,7 @@ class _Document:
             "tool": "geoaudit", "footer": plain(f"geoaudit · {said['title']}", 110), "words": _words(said),
             "hero": hero, "maps": maps, "classes_map": self._classes(), "findings": findings,
             "suppressed": [self._finding(finding) for finding in said["suppressed"][:_MOST_FINDINGS]],
+            "others": [[f["id"], f["severity_word"], f["title"], f["effect"], f["q"]] for f in others],
             "more": say("more.findings", n=hidden) if hidden > 0 else "", "accuracy": accuracy, "area": area,
             "layers": [[row["layer"], *(str(row[name]) for name in ("labelled", "weak", "abstained", "dead", "total"))]
                        for row in said["layers"]],
@@ -324,11 +329,12 @@ def _words(said: Mapping[str, Any]) -> dict[str, Any]:
         "method_source": "method.source", "limits": "limits.title", "glossary": "glossary.title",
         "provenance": "provenance.title", "attributions": "provenance.attributions", "hashes": "provenance.hashes",
         "versions": "provenance.versions", "unknown": "provenance.unknown", "sign": "sign.title", "sign_lead": "sign.lead",
-        "sign_options": "sign.options",
+        "sign_options": "sign.options", "others": "more.title",
     }  # fmt: skip
     heads = {
         "checks_head": ("column.check", "column.result", "column.reason", "column.tested", "column.null"),
         "accuracy_head": ("column.class", "column.n", "column.producers", "column.ci", "column.users", "column.ci"),
+        "others_head": ("column.id", "column.severity", "finding", "column.effect", "column.q"),
         "area_head": ("column.class", "column.area", "column.ci"),
         "layers_head": ("column.layer", "neuron.labelled", "neuron.weak", "neuron.abstained", "neuron.dead", "column.total"),
         "groups_head": ("column.concept", "column.units", "column.leaning", "column.reliance", "column.ci", "column.loss"),

@@ -39,6 +39,7 @@ ENGLISH: dict[str, str] = {
     "problems.title": "What is wrong with this run",
     "next.title": "What to do next",
     "next.none": "Nothing needs to be done. Audit again when the network, the sensor or the region changes.",
+    "next.rest": "Then read the other {findings}; none of them is proven.",
     "next.open": "Finish what could not be checked: {rules}.",
     "next.unfinished": "Finish the run (start it again with --resume), then make this report again.",
     # Facts
@@ -74,7 +75,7 @@ ENGLISH: dict[str, str] = {
     "severity.info": "Note",
     "severity.critical.means": "proven to cause the decision, and common where the map is made",
     "severity.major.means": "proven to cause the decision",
-    "severity.minor.means": "seen together; not proven to be the cause",
+    "severity.minor.means": "part of the evidence; not proven to be the cause",
     "severity.info.means": "worth knowing; no objection",
     "status.fail": "Open",
     "status.pass": "Passed",
@@ -97,6 +98,7 @@ ENGLISH: dict[str, str] = {
     "finding.prevalence": "Tiles that show it",
     "finding.confidence": "How well the label fits",
     "finding.false_alarm": "False alarms of this rule",
+    "finding.false_alarm.of": "{rate} (at most {bound})",
     "finding.n": "Tiles tested",
     "finding.q": "Chance of a false discovery (q)",
     "finding.effect": "Main effect",
@@ -201,6 +203,9 @@ ENGLISH: dict[str, str] = {
     "accuracy.lead.simple": "Share of tiles decided right, with 95 % intervals that treat tiles as independent.",
     "accuracy.none": "The tiles carry no true class, so accuracy is not known.",
     "accuracy.overall": "Overall accuracy",
+    "column.q": "q",
+    "column.severity": "Severity",
+    "column.effect": "Main effect",
     "column.class": "Class",
     "column.n": "Tiles",
     "column.producers": "Found (producer's)",
@@ -287,6 +292,7 @@ ENGLISH: dict[str, str] = {
     "sign.blocked": "This report must not be signed: {sentence}",
     # Pages
     "contents": "Contents",
+    "more.title": "Further findings",
     "more.findings": "{n} further findings stand in audit.json.",
 }
 

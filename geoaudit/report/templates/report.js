@@ -55,6 +55,14 @@
     addEventListener("hashchange", reveal);
   }
 
+  // A link to a finding opens it.
+  const open = () => {
+    const goal = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (goal && goal.tagName === "DETAILS") { goal.open = true; goal.scrollIntoView(); }
+  };
+  addEventListener("hashchange", open);
+  open();
+
   // Maps: one neuron at a time over the scene.
   for (const map of all(".mapgrid")) {
     const stage = map.querySelector(".stage"), slider = map.querySelector("input[type=range]");
