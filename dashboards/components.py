@@ -15,7 +15,7 @@ from geoaudit.results import Results, TopImage, Unit
 
 __all__ = [
     "SEVERITIES", "STATUSES", "badge", "clean", "concept_strip", "example_strip", "facts", "favicon", "figure", "interval", "listed", "markdown", "note", "number_of",
-    "opened", "picture", "problems", "prose", "style", "tile_strip", "title", "unit_card",
+    "opened", "picture", "problems", "prose", "style", "tile_strip", "title", "unit_card", "unit_link_rows",
 ]  # fmt: skip
 
 # Word, sign and colour: the sign says the same to who cannot tell the colours apart.
@@ -58,6 +58,7 @@ _STYLE = """<style>
 .ga-wrap{overflow-x:auto}
 .ga-swatch{display:inline-block;width:.9rem;height:.9rem;border-radius:.2rem;border:1px solid rgba(128,128,128,.6);vertical-align:-.12rem;margin-right:.3rem}
 .ga-key{display:flex;flex-wrap:wrap;gap:.3rem .9rem;font-size:.85rem;margin:.3rem 0}
+.ga-bar{display:inline-block;height:.6rem;background:#0072B2;border-radius:.2rem}
 .ga-scale{height:.7rem;border-radius:.3rem;max-width:16rem}
 .block-container{padding-top:3.2rem}
 [data-testid="stMainBlockContainer"]{padding-top:3.2rem;max-width:1320px}
@@ -258,3 +259,14 @@ def opened(name: str) -> Results:
     st.html(f'<h1 class="ga-title">{html.escape(name)}</h1>')
     problems(results)
     return results
+
+
+def unit_link_rows(rows: Sequence[tuple[Any, str, str, float, float]]) -> None:
+    """Units with a value each and a bar for its share of the unit's own strong activation, as a table."""
+    body = "".join(
+        f"<tr><td>{_safe(unit, 60)}</td><td>{_safe(label or 'no label', 90)}</td><td>{badge(status)}</td><td>{figure(value)}</td>"
+        f'<td><span class="ga-bar" style="width:{min(max(share, 0.0), 1.5) / 1.5 * 6:.2f}rem"></span> {figure(100 * share, 0)} %</td></tr>'
+        for unit, label, status, value, share in rows
+    )
+    head = "<tr><th>Neuron</th><th>Label</th><th>Status</th><th>Activation</th><th>of its strong activation</th></tr>"
+    st.html(f'<div class="ga-wrap"><table class="ga-table ga-units"><thead>{head}</thead><tbody>{body}</tbody></table></div>')

@@ -1,0 +1,127 @@
+"""The map: our own style with our own tiles in Streamlit's deck, so that nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pydeck as pdk
+import streamlit as st
+
+from dashboards.layers import Grid
+from dashboards.loading import address, origin
+from dashboards.tiles import version
+
+__all__ = ["CELLS", "cells", "deck", "marker", "outline"]
+
+# Cells along the longer side that can be clicked: finer than most probe tiles, and small to send.
+CELLS = 72
+
+
+def _view(grid: Grid, height: int) -> pdk.ViewState:
+    west, south, east, north = grid.bounds
+    # Web-Mercator zoom at which the scene fills the map's height (512 pixels show the world at zoom 0).
+    middle = np.radians((south + north) / 2)
+    spans = (east - west) / 360, (north - south) / 360 / max(float(np.cos(middle)), 0.05)
+    zoom = float(np.log2(height / 512 / max(*spans, 1e-9)))
+    return pdk.ViewState(longitude=(west + east) / 2, latitude=(south + north) / 2, zoom=min(max(zoom, 0), 20))
+
+
+def cells(grid: Grid) -> pdk.Layer:
+    """An unseen net over the scene: a click anywhere answers with the middle of its cell."""
+    west, south, east, north = grid.bounds
+    wide, high = (east - west) * float(np.cos(np.radians((south + north) / 2))), north - south
+    step = max(wide, high) / CELLS
+    columns, rows = max(1, round(wide / step)), max(1, round(high / step))
+    dx, dy = (east - west) / columns, (north - south) / rows
+    data = []
+    for row in range(rows):
+        for column in range(columns):
+            x, y = west + column * dx, south + row * dy
+            corners = [[x, y], [x + dx, y], [x + dx, y + dy], [x, y + dy]]
+            data.append({"p": [[round(a, 6), round(b, 6)] for a, b in corners], "at": [round(x + dx / 2, 6), round(y + dy / 2, 6)]})
+    return pdk.Layer(
+        "SolidPolygonLayer", data, id="cells", get_polygon="p", get_fill_color=[0, 0, 0, 1], pickable=True,
+        auto_highlight=True, highlight_color=[255, 255, 255, 90],
+    )  # fmt: skip
+
+
+def marker(longitude: float, latitude: float) -> pdk.Layer:
+    """A ring around a place."""
+    return pdk.Layer(
+        "ScatterplotLayer", [{"at": [longitude, latitude]}], id="marker", get_position="at", get_radius=9,
+        radius_units="'pixels'", stroked=True, filled=False, get_line_color=[255, 255, 255], line_width_min_pixels=3,
+    )  # fmt: skip
+
+
+def outline(shape: Any) -> pdk.Layer | None:
+    """The outline of a finding's footprint; None for what is no GeoJSON."""
+    shapes = _shapes(shape)
+    if not shapes:
+        return None
+    # Only the shapes: whatever else stands in the file is not sent to the browser.
+    data = {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": part} for part in shapes]}
+    return pdk.Layer(
+        "GeoJsonLayer", data, id="outline", stroked=True, filled=True, get_fill_color=[230, 159, 0, 60],
+        get_line_color=[230, 159, 0, 255], line_width_min_pixels=2,
+    )  # fmt: skip
+
+
+def _shapes(shape: Any, most: int = 500) -> list[dict[str, Any]]:
+    kinds = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
+    if not isinstance(shape, dict):
+        return []
+    if shape.get("type") in kinds and isinstance(shape.get("coordinates"), list):
+        return [{"type": shape["type"], "coordinates": shape["coordinates"]}]
+    if shape.get("type") == "Feature":
+        return _shapes(shape.get("geometry"))
+    inner = shape.get("features" if shape.get("type") == "FeatureCollection" else "geometries")
+    parts = inner[:most] if isinstance(inner, list) else []
+    return [found for part in parts for found in _shapes(part)]
+
+
+def deck(
+    grid: Grid, *, scene: str, layer: str, key: str, opacity: float = 0.7, least: float = 0.0, colours: str = "viridis",
+    spots: bool = False, bands: str = "", stretch: bool = False, over: tuple[pdk.Layer | None, ...] = (), height: int = 520,
+    clicks: bool = False, alt: str = "map",
+) -> tuple[float, float] | None:  # fmt: skip
+    """Show a map.
+
+    Args:
+        grid: where the scene lies.
+        scene: its name.
+        layer: id of what lies over it, see :mod:`dashboards.layers`.
+        key: of the widget.
+        opacity: of the layer, in [0, 1].
+        least: share of the colour scale below which nothing is drawn.
+        colours: colour map of activations.
+        spots: draw the outlines of hot spots.
+        bands: three bands of the scene, 1-based, with commas.
+        stretch: stretch each band of the scene.
+        over: more to draw, on top.
+        height: pixels.
+        clicks: answer with the place that was clicked.
+        alt: what it shows, for who cannot see it.
+
+    Returns:
+        Longitude and latitude that were clicked, or None.
+
+    """
+    dark = getattr(st.context.theme, "type", None) == "dark"
+    place = address(
+        "layers/style.json", scene=scene, layer=layer, opacity=f"{opacity:.2f}", least=f"{least:.2f}" if least else "",
+        colours=colours, spots="1" if spots else "", bands=bands, stretch="1" if stretch else "", dark="1" if dark else "",
+        v=version(),
+    )  # fmt: skip
+    layers = [cells(grid)] if clicks else []
+    layers += [part for part in over if part is not None]
+    chart = pdk.Deck(
+        layers=layers, initial_view_state=_view(grid, height), map_provider="carto", map_style=origin(st.context.url) + place
+    )  # fmt: skip
+    if not clicks:
+        st.pydeck_chart(chart, height=height, key=key, alt=alt)
+        return None
+    state: Any = st.pydeck_chart(chart, height=height, key=key, alt=alt, on_select="rerun", selection_mode="single-object")
+    picked = state.get("selection", {}).get("objects", {}).get("cells") if state else None
+    at = picked[0].get("at") if picked else None
+    return (float(at[0]), float(at[1])) if at else None

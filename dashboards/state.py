@@ -1,0 +1,118 @@
+"""Widgets whose value stands in the address, so that a link opens the page as it was.
+
+Streamlit's own binding writes what is shown into the address, here labels from the run; these write ids. A value in the
+address that is no choice counts as not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import streamlit as st
+
+__all__ = ["choice", "choices", "page_number", "put", "share", "switch", "words"]
+
+T = TypeVar("T")
+
+
+def put(name: str, value: str) -> None:
+    """Set a value of the address, or take it out where it is empty."""
+    if value:
+        st.query_params[name] = value
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
+def _prepare(name: str, parse: Callable[[str], T | None], default: T) -> str:
+    """The widget's key, its value taken from the address whenever that was changed by a link."""
+    key, seen = f"w-{name}", f"_seen-{name}"
+    text = st.query_params.get(name, "")
+    if key not in st.session_state or st.session_state.get(seen) != text:
+        found = parse(text) if text else None
+        st.session_state[key] = default if found is None else found
+        st.session_state[seen] = text
+    return key
+
+
+def _written(name: str, form: Callable[[Any], str], default: Any) -> None:
+    value = st.session_state[f"w-{name}"]
+    text = "" if value == default else form(value)
+    put(name, text)
+    st.session_state[f"_seen-{name}"] = text
+
+
+def choice(name: str, title: str, options: Mapping[str, str], default: str | None = None, help: str | None = None) -> str:  # noqa: A002
+    """One of ``options`` (id to words)."""
+    first = default if default in options else next(iter(options))
+    key = _prepare(name, lambda text: text if text in options else None, first)
+    if st.session_state[key] not in options:
+        st.session_state[key] = first
+    return str(
+        st.selectbox(
+            title, list(options), key=key, format_func=lambda option: options.get(option, option), help=help,
+            on_change=_written, args=(name, str, first),
+        )
+    )  # fmt: skip
+
+
+def choices(name: str, title: str, options: Mapping[str, str], placeholder: str = "All", default: Sequence[str] = ()) -> list[str]:
+    """Any of ``options``; none chosen means all where nothing else is said."""
+    start = [option for option in default if option in options]
+
+    def parse(text: str) -> list[str]:
+        return [part for part in text.split("|") if part in options]
+
+    key = _prepare(name, parse, start)
+    st.session_state[key] = [option for option in st.session_state[key] if option in options]
+    found: list[str] = st.multiselect(
+        title, list(options), key=key, format_func=lambda option: options.get(option, option), placeholder=placeholder,
+        on_change=_written, args=(name, "|".join, start),
+    )  # fmt: skip
+    return found
+
+
+def words(name: str, title: str, placeholder: str = "") -> str:
+    """Text that is searched for."""
+    key = _prepare(name, lambda text: text[:300], "")
+    return str(
+        st.text_input(title, key=key, placeholder=placeholder, max_chars=300, on_change=_written, args=(name, str, ""))
+    ).strip()
+
+
+def share(name: str, title: str, default: float, help: str | None = None) -> float:  # noqa: A002
+    """A number in [0, 1] in steps of 0.05."""
+
+    def parse(text: str) -> float | None:
+        try:
+            return min(max(round(float(text) * 20) / 20, 0.0), 1.0)
+        except (ValueError, OverflowError):
+            return None
+
+    key = _prepare(name, parse, default)
+    return float(
+        st.slider(title, 0.0, 1.0, step=0.05, key=key, help=help, on_change=_written, args=(name, lambda v: f"{v:.2f}", default))
+    )  # fmt: skip
+
+
+def switch(name: str, title: str, default: bool = False) -> bool:
+    """On or off."""
+    key = _prepare(name, lambda text: text == "1", default)
+    return bool(st.toggle(title, key=key, on_change=_written, args=(name, lambda v: "1" if v else "0", default)))
+
+
+def page_number(name: str, count: int, each: int) -> range:
+    """Places shown on the page of a long list, with buttons to turn it where there is more than one."""
+    last = max(0, -(-count // each) - 1)
+    text = st.query_params.get(name, "1")
+    here = min(max(int(text) - 1, 0), last) if text.isdigit() and len(text) < 8 else 0
+    if last:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Back", key=f"b-{name}", disabled=here == 0, icon=":material/chevron_left:"):
+                put(name, str(here) if here > 1 else "")
+                st.rerun()
+            st.text(f"page {here + 1} of {last + 1}")
+            if st.button("Next", key=f"n-{name}", disabled=here == last, icon=":material/chevron_right:"):
+                put(name, str(here + 2))
+                st.rerun()
+    return range(here * each, min((here + 1) * each, count))
