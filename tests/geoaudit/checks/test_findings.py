@@ -1,0 +1,169 @@
+"""From hypotheses to findings and the gate: grades, severities, ranks, exit codes, definitions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from dnd_core.errors import ConfigError
+from geoaudit.definitions import definition_of, relate
+from geoaudit.findings import CheckResult, Evidence, Hypothesis, judge, with_false_alarm_rate
+from geoaudit.gate import CLEAN, INCONCLUSIVE, TRIPPED, gate, known_fingerprints
+
+from .planted import WordVectors
+
+
+def evidence(grade: int, holds: bool = True) -> Evidence:
+    return Evidence(grade, "measure", "Seen.", 0.5, (0.4, 0.6), 0.001, "chance", holds)
+
+
+def hypothesis(*grades: int, **given) -> Hypothesis:
+    values = {
+        "rule": "concept-reliance",
+        "concept": "haze",
+        "class_name": "water",
+        "layer": "features",
+        "units": ("features/3",),
+        "n": 80,
+        "p": 0.001,
+        "evidence": tuple(evidence(grade) for grade in grades),
+        "metric": "reliance",
+        "value": 0.5,
+        "ci": (0.4, 0.6),
+        "prevalence": None,
+        "spurious": True,
+        "why": "an artefact",
+    }
+    return Hypothesis(**{**values, **given})
+
+
+@pytest.mark.parametrize(
+    ("grades", "prevalence", "severity"),
+    [
+        ((1,), 0.5, "minor"),
+        ((2,), 0.5, "minor"),
+        ((3,), 0.5, "info"),
+        ((1, 3), 0.5, "minor"),
+        ((2, 3), None, "major"),
+        ((2, 3), 0.04, "major"),
+        ((1, 2, 3), 0.05, "critical"),
+    ],
+)
+def test_severity_never_exceeds_the_evidence(grades, prevalence, severity) -> None:
+    (finding,) = judge([hypothesis(*grades, prevalence=prevalence)])
+    assert finding.severity == severity
+    assert finding.grade == max(grades)
+
+
+def test_evidence_that_does_not_hold_counts_for_nothing() -> None:
+    weak = hypothesis(1, evidence=(evidence(2, holds=False), evidence(3, holds=False)))
+    assert judge([weak]) == []
+    partly = hypothesis(1, evidence=(evidence(2), evidence(3, holds=False)))
+    assert judge([partly])[0].severity == "minor"
+
+
+def test_parts_of_the_class_and_chance_are_left_out() -> None:
+    assert judge([hypothesis(2, 3, spurious=False)]) == []
+    assert judge([hypothesis(2, 3, p=0.06)]) == []
+    assert judge([]) == []
+
+
+def test_false_discovery_rate_runs_over_all_hypotheses() -> None:
+    one = hypothesis(2, 3, p=0.04)
+    assert len(judge([one])) == 1
+    # Benjamini and Hochberg: 0.04 as the smallest of ten has q 0.4.
+    assert judge([one, *[hypothesis(2, 3, p=0.9, concept=f"c{i}") for i in range(9)]]) == []
+
+
+def test_ranked_by_severity_then_grade_then_effect() -> None:
+    several = [
+        hypothesis(1, concept="minor", value=0.9),
+        hypothesis(2, 3, concept="small", value=0.2),
+        hypothesis(2, 3, concept="large", value=-0.8),
+        hypothesis(1, 2, 3, concept="common", prevalence=0.3, value=0.1),
+    ]
+    assert [f.hypothesis.concept for f in judge(several)] == ["common", "large", "small", "minor"]
+
+
+def test_fingerprint_hangs_on_words_not_on_figures() -> None:
+    first, second = hypothesis(2, concept="thin Haze"), hypothesis(2, 3, concept="haze thin", value=0.1, n=7)
+    prints = [judge([h])[0].fingerprint for h in (first, second, hypothesis(2, class_name="farm"))]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_document_form_and_own_title() -> None:
+    finding = with_false_alarm_rate(judge([hypothesis(2, 3, area_ha=(3.0, 1.0, float("nan")))]), 0.02)[0]
+    plain = finding.to_dict(1)
+    json.dumps(plain, allow_nan=False)
+    assert plain["id"] == "F01"
+    assert plain["title"] == "water is predicted where there is haze"
+    assert plain["area_ha"] == {"estimate": 3.0, "ci": [1.0, None]}
+    assert plain["false_alarm_rate"] == 0.02
+    assert judge([hypothesis(2, title="water is known by its place")])[0].title == "water is known by its place"
+
+
+def test_results_survive_json() -> None:
+    given = CheckResult("r", "t", "fail", "why", 2, "n", "c", (hypothesis(1, 2, area_ha=(1.0, 0.0, 2.0)),))
+    assert CheckResult.from_dict(json.loads(json.dumps(asdict(given)))) == given
+
+
+def document(severity: str = "major", status: str = "fail", check: str = "pass") -> dict:
+    finding = {"severity": severity, "status": status, "fingerprint": "abc", "title": "water hangs on haze"}
+    return {"findings": [finding], "checks": [{"rule": "context", "status": check}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "fail_on", "known", "code"),
+    [
+        (document(), "major", (), TRIPPED),
+        (document("critical"), "major", (), TRIPPED),
+        (document("minor"), "major", (), CLEAN),
+        (document("minor"), "minor", (), TRIPPED),
+        (document(), "critical", (), CLEAN),
+        (document(), "major", ("abc",), CLEAN),
+        (document(status="suppressed"), "major", (), CLEAN),
+        (document("minor", check="not_run"), "major", (), INCONCLUSIVE),
+        (document("minor", check="inconclusive"), "major", (), INCONCLUSIVE),
+        (document(check="inconclusive"), "major", (), TRIPPED),
+    ],
+)
+def test_gate(given, fail_on, known, code) -> None:
+    assert gate(given, fail_on, known)[0] == code
+
+
+def test_a_broken_input_contract_does_not_pass() -> None:
+    given = {"findings": [], "checks": [{"rule": "input-contract", "status": "fail", "reason": "classes mixed up"}]}
+    code, why = gate(given, "major")
+    assert code == INCONCLUSIVE
+    assert "input-contract" in why
+
+
+def test_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(document()))
+    assert known_fingerprints(path) == {"abc"}
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match=r"no audit\.json"):
+        known_fingerprints(path)
+
+
+def test_relations_by_words() -> None:
+    classes, encoder = ("forest", "water", "meadow"), WordVectors()
+    haze = relate("thin haze", classes, encoder)
+    assert {r.kind for r in haze.values()} == {"artefact"}
+    trees = relate("forest dense trees dark green vegetation", classes, encoder)
+    assert trees["forest"].kind == "part"
+    assert trees["water"].kind == "context"
+    assert not trees["forest"].spurious
+    assert trees["water"].spurious
+    unknown = relate("purple elephants", classes, encoder)
+    assert {r.kind for r in unknown.values()} == {"part"}, "what cannot be judged is not accused"
+
+
+def test_own_definitions_win() -> None:
+    assert definition_of("Annual Crop").startswith("fields ploughed")
+    assert definition_of("Annual-Crop", {"annualcrop": "rice"}) == "rice"
+    assert definition_of("quarry") == "quarry"

@@ -1,0 +1,58 @@
+"""Artefacts are swept without words; the unit that carries the effect is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from geoaudit.audit import false_alarm_rate
+from geoaudit.checks.sensor_probes import SensorProbes
+from geoaudit.findings import judge
+
+from .planted import HAZE_NAMES, planted_context
+
+ARTEFACTS = ("haze", "stripes_vertical", "blur")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    context = planted_context(450.0)
+    return context, SensorProbes(ARTEFACTS).run(context)
+
+
+def test_planted_haze_ranks_first_and_names_its_unit(planted) -> None:
+    context, result = planted
+    first = judge(result.hypotheses)[0]
+    assert result.status == "fail"
+    assert (first.hypothesis.concept, first.hypothesis.class_name) == ("haze", "water")
+    assert first.severity == "critical"
+    # The twentieth of sixty units that reacts most; a noise unit that reads blue may be among them.
+    assert len(set(first.hypothesis.units) & set(HAZE_NAMES)) >= 2
+    assert len(first.hypothesis.units) == 3
+    assert {2, 3} <= {e.grade for e in first.hypothesis.evidence if e.holds}
+    assert all(context.reference[i] != 2 for i in first.hypothesis.examples)
+
+
+def test_random_units_do_not_pass_the_gate(planted) -> None:
+    context, _ = planted
+    rate, bound = false_alarm_rate(context.chance_gaps)
+    assert rate == 0
+    assert bound == pytest.approx(1 - 0.05 ** (1 / len(context.chance_gaps)))
+
+
+def test_sweep_says_every_strength(planted) -> None:
+    _, result = planted
+    said = result.hypotheses[0].evidence[0].sentence
+    assert "by strength 0.3: " in said
+    assert ", 1: " in said
+
+
+def test_blur_of_flat_tiles_stays_silent(planted) -> None:
+    _, result = planted
+    assert not [f for f in judge(result.hypotheses) if f.hypothesis.concept == "blur"]
+
+
+def test_network_that_ignores_haze_passes() -> None:
+    result = SensorProbes(ARTEFACTS).run(planted_context(0.0))
+    assert result.status == "pass"
+    assert result.tested == 9
+    assert judge(result.hypotheses) == []
