@@ -13,6 +13,7 @@ __all__ = ["CLEAN", "INCONCLUSIVE", "TRIPPED", "gate", "known_fingerprints"]
 
 CLEAN, TRIPPED, INCONCLUSIVE = 0, 1, 3
 SEVERITIES = ("info", "minor", "major", "critical")
+UNSUITABLE = ("input-contract", "fail")
 
 
 def gate(document: Mapping[str, Any], fail_on: str, known: Collection[str] = ()) -> tuple[int, str]:
@@ -33,6 +34,8 @@ def gate(document: Mapping[str, Any], fail_on: str, known: Collection[str] = ())
     if new:
         return TRIPPED, f"gate tripped: {len(new)} findings of severity {fail_on} or worse, first: {new[0]['title']}"
     unsure = [check["rule"] for check in document["checks"] if check["status"] in ("not_run", "inconclusive")]
+    # On input the network was not made for, no other check's silence means anything.
+    unsure += [check["rule"] for check in document["checks"] if (check["rule"], check["status"]) == UNSUITABLE]
     if unsure:
         return INCONCLUSIVE, f"gate inconclusive: {', '.join(unsure)} could not decide"
     old = f"; {len(serious)} findings known from the baseline" if serious else ""
