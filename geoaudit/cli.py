@@ -12,7 +12,7 @@ from dnd_core.cli import run
 if TYPE_CHECKING:
     from geoaudit.audit import Audit
 
-__all__ = ["audit", "checks", "demo", "doctor", "main", "report"]
+__all__ = ["audit", "checks", "dashboard", "demo", "doctor", "main", "report"]
 
 FailOn = Literal["minor", "major", "critical"]
 SEVERITIES = ("info", "minor", "major", "critical")
@@ -96,6 +96,20 @@ def report(run_dir: Path, formats: str = "html") -> None:
         print(path)  # noqa: T201
 
 
+def dashboard(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "") -> None:
+    """Show a run in the browser: pages and map tiles, one process on one port, until stopped.
+
+    Args:
+        run_dir: the run folder.
+        port: to listen on.
+        host: address to listen on; this machine only by default. The pages have no log-in.
+        base_path: path below which a proxy shows it, such as /audits/7.
+    """
+    from geoaudit.serving import serve
+
+    serve(run_dir, port, host, base_path)
+
+
 def checks() -> None:
     """List the checks of an audit: rule, what it looks for, what it needs, what chance looks like."""
     from geoaudit.checks import CHECKS
@@ -153,7 +167,7 @@ def _times(root: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``geoaudit``."""
-    commands = {"demo": demo, "audit": audit, "report": report, "checks": checks, "doctor": doctor}
+    commands = {"demo": demo, "audit": audit, "report": report, "dashboard": dashboard, "checks": checks, "doctor": doctor}
     return run(commands, argv, "geoaudit")
 
 
