@@ -64,6 +64,8 @@ def collect(
         ProbeError: the images do not have the network's channels or size.
         BackendError: no concept could be shown at all.
     """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder / "shown.jsonl")
     channels: tuple[str, ...] = ()
     for number, concept in enumerate(sorted(set(concepts)), start=1):

@@ -74,17 +74,23 @@ def _standard(values: NDArray[np.floating]) -> Floats:
 
 
 def _reorderings(n: int, blocks: NDArray[np.int64] | None, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Permutations of n images. With blocks, images stay beside their block's others: the sequence in block
-    order is shifted around a circle, which breaks the tie between activation and presence but keeps the likeness of
-    neighbours.
+    """(draws, n) images in another order. With blocks, each block is laid over one other block, turned around within
+    itself and repeated or cut to its length: that breaks the tie between activation and presence and keeps the
+    likeness of neighbours on both sides. (Shifting the whole sequence would lay halves of two blocks over one, and make
+    chance look tamer than it is.)
     """
     if blocks is None:
         return np.stack([rng.permutation(n) for _ in range(draws)])
-    order = np.argsort(blocks, kind="stable")
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    shifts = rng.integers(1, n, size=draws)
-    return np.stack([order[(place + shift) % n] for shift in shifts])
+    _, block, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+    members = np.argsort(block, kind="stable")
+    first = np.cumsum(sizes) - sizes
+    position = np.empty(n, dtype=np.int64)
+    position[members] = np.arange(n) - np.repeat(first, sizes)
+    source = rng.permuted(np.tile(np.arange(len(sizes)), (draws, 1)), axis=1)
+    turn = rng.integers(0, sizes[source])
+    over = source[:, block]
+    reordered: NDArray[np.int64] = members[first[over] + (position + turn[:, block]) % sizes[over]]
+    return reordered
 
 
 def permutation_null(
