@@ -20,6 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 _STATUS_COLOURS = {"labelled": "#0072B2", "weak": "#E69F00", "abstained": "#999999", "dead": "#56565a"}
+TONES = {"without the concept": "#D55E00", "without as many random neurons": "#7f7f7f"}
+KINDS = {"in a concept": "#0072B2", "on its own": "#E69F00"}
+BELOW = alt.Legend(orient="bottom", labelLimit=400)
 # A label is one mark's text: what is longer would push the chart off the page.
 _WORD = 38
 
@@ -34,7 +37,7 @@ def wilson(hits: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
-def coverage(neurons: pd.DataFrame) -> alt.Chart:
+def coverage(neurons: pd.DataFrame) -> Any:
     """Neurons of each layer by status."""
     counts = neurons.groupby(["layer", "status"], sort=False).size().reset_index(name="neurons")
     counts["layer"] = [clean(name, _WORD) for name in counts["layer"]]
@@ -48,7 +51,7 @@ def coverage(neurons: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("neurons:Q", title="neurons"),
             y=alt.Y("layer:N", title=None, sort=None),
-            color=alt.Color("status:N", scale=alt.Scale(domain=domain, range=colours), title=None, legend=alt.Legend(orient="bottom")),
+            color=alt.Color("status:N", scale=alt.Scale(domain=domain, range=colours), title=None, legend=BELOW),
             order="place:Q",
             tooltip=["layer", "status", "neurons"],
         )
@@ -68,7 +71,7 @@ def class_accuracy(truth: NDArray[np.int64], said: NDArray[np.int64], names: Seq
     return pd.DataFrame(rows, columns=["class", "tiles", "found", "low", "high"])
 
 
-def accuracy(table: pd.DataFrame) -> alt.LayerChart:
+def accuracy(table: pd.DataFrame) -> Any:
     """Points with intervals, one a class."""
     base = alt.Chart(table).encode(y=alt.Y("class:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)))
     scale = alt.Scale(domain=[0, 1])
@@ -82,7 +85,7 @@ def accuracy(table: pd.DataFrame) -> alt.LayerChart:
     return (bars + points).properties(height=alt.Step(26))
 
 
-def histogram(values: NDArray[np.float32], mark: float | None) -> alt.LayerChart:
+def histogram(values: NDArray[np.float32], mark: float | None) -> Any:
     """Activation over the probe; a line where the 99th percentile lies."""
     finite = values[np.isfinite(values)].astype(np.float64)
     counts, edges = np.histogram(finite, bins=40) if len(finite) else (np.zeros(1), np.array([0.0, 1.0]))
@@ -99,7 +102,7 @@ def histogram(values: NDArray[np.float32], mark: float | None) -> alt.LayerChart
     return (bars + rule).properties(height=190)
 
 
-def distribution(table: pd.DataFrame) -> alt.LayerChart:
+def distribution(table: pd.DataFrame) -> Any:
     """Quartiles of the activation by class; columns ``class, low, middle, high, tiles``."""
     base = alt.Chart(table).encode(y=alt.Y("class:N", title=None, sort="-x", axis=alt.Axis(labelLimit=220)))
     bars = base.mark_bar(height=10, opacity=0.55, color="#0072B2").encode(
@@ -109,7 +112,7 @@ def distribution(table: pd.DataFrame) -> alt.LayerChart:
     return (bars + ticks).properties(height=alt.Step(24))
 
 
-def reliance_matrix(table: pd.DataFrame, value: str, concepts: Sequence[str], classes: Sequence[str]) -> alt.Chart:
+def reliance_matrix(table: pd.DataFrame, value: str, concepts: Sequence[str], classes: Sequence[str]) -> Any:
     """Concepts x classes as a heat map; columns ``concept, class`` and ``value``."""
     ends = float(np.nanmax(np.abs(table[value].to_numpy(dtype=np.float64)))) if len(table) else 1.0
     ends = ends if np.isfinite(ends) and ends > 0 else 1.0
@@ -119,19 +122,19 @@ def reliance_matrix(table: pd.DataFrame, value: str, concepts: Sequence[str], cl
         .encode(
             x=alt.X("class:N", sort=list(classes), title=None, axis=alt.Axis(labelAngle=-40, labelLimit=160)),
             y=alt.Y("concept:N", sort=list(concepts), title=None, axis=alt.Axis(labelLimit=240)),
-            color=alt.Color(f"{value}:Q", title=value, scale=alt.Scale(scheme="purpleorange", domain=[-ends, ends], reverse=True)),
+            color=alt.Color(f"{value}:Q", title=value, scale=alt.Scale(scheme="purpleorange", domain=[-ends, ends])),
             tooltip=["concept", "class", alt.Tooltip(f"{value}:Q", format="+.3f")],
         )
         .properties(height=alt.Step(26))
     )  # fmt: skip
 
 
-def ablation(table: pd.DataFrame) -> alt.LayerChart:
+def ablation(table: pd.DataFrame) -> Any:
     """Change of each class's accuracy without a group, beside matched random units; an interval each."""
     base = alt.Chart(table).encode(y=alt.Y("class:N", title=None, sort=None, axis=alt.Axis(labelLimit=220)))
     tone = alt.Color(
-        "what:N", title=None, legend=alt.Legend(orient="bottom"),
-        scale=alt.Scale(domain=["without the concept", "without as many random neurons"], range=["#D55E00", "#7f7f7f"]),
+        "what:N", title=None, sort=list(TONES), legend=BELOW,
+        scale=alt.Scale(domain=list(TONES), range=list(TONES.values())),
     )  # fmt: skip
     offset = alt.YOffset("what:N")
     bars = base.mark_rule(strokeWidth=3, opacity=0.6).encode(
@@ -145,7 +148,7 @@ def ablation(table: pd.DataFrame) -> alt.LayerChart:
     return (zero + bars + points).properties(height=alt.Step(22))
 
 
-def words_map(table: pd.DataFrame) -> alt.Chart:
+def words_map(table: pd.DataFrame) -> Any:
     """Labels by nearness of meaning; columns ``x, y, label, neurons, group``."""
     return (
         alt.Chart(table)
@@ -153,7 +156,7 @@ def words_map(table: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("x:Q", axis=None), y=alt.Y("y:Q", axis=None),
             size=alt.Size("neurons:Q", legend=None, scale=alt.Scale(range=[50, 600])),
-            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=["in a concept", "on its own"], range=["#0072B2", "#E69F00"])),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values()))),
             tooltip=["label", "neurons", "kind"],
         )
         .properties(height=420)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -14,7 +15,8 @@ from dashboards.tiles import version
 from geoaudit.results import Results, TopImage, Unit
 
 __all__ = [
-    "SEVERITIES", "STATUSES", "badge", "clean", "concept_strip", "example_strip", "facts", "favicon", "figure", "interval", "listed", "markdown", "note", "number_of",
+    "SEVERITIES", "STATUSES", "badge", "clean", "concept_strip", "example_strip", "facts", "favicon", "figure",
+    "interval", "listed", "markdown", "note", "number_of",
     "opened", "picture", "problems", "prose", "style", "tile_strip", "title", "unit_card", "unit_link_rows",
 ]  # fmt: skip
 
@@ -28,41 +30,17 @@ SEVERITIES: Mapping[str, tuple[str, str, str]] = {
 STATUSES: Mapping[str, tuple[str, str, str]] = {
     "labelled": ("Verified", "✓", "#00694B"),
     "weak": ("Best guess", "≈", "#7A6A00"),
-    "abstained": ("No label", "–", "#4B5F6E"),
+    "abstained": ("No label", "\u2013", "#4B5F6E"),
     "dead": ("Silent", "∅", "#4B5F6E"),
     "fail": ("Found something", "▲", "#B3123F"),
     "pass": ("Passed", "✓", "#00694B"),
     "inconclusive": ("Inconclusive", "?", "#7A6A00"),
-    "not_run": ("Not run", "–", "#4B5F6E"),
+    "not_run": ("Not run", "\u2013", "#4B5F6E"),
     "suppressed": ("Set aside", "○", "#4B5F6E"),
 }
 # Controls, lone surrogates, and marks that turn the direction of everything after them.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>:&])")
-
-_STYLE = """<style>
-.ga-title{font-size:1.7rem;font-weight:650;line-height:1.25;margin:0 0 .2rem;overflow-wrap:anywhere}
-.ga-sub{font-size:1.15rem;font-weight:600;line-height:1.3;margin:.3rem 0;overflow-wrap:anywhere}
-.ga-p{margin:.15rem 0;line-height:1.5;overflow-wrap:anywhere;max-width:75ch}
-.ga-dim{opacity:.78;font-size:.88rem}
-.ga-badge{display:inline-block;padding:.08rem .55rem;border-radius:1rem;color:#fff;font-size:.8rem;font-weight:600;white-space:nowrap;margin-right:.35rem}
-.ga-facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:.4rem 0}
-.ga-fact{border:1px solid rgba(128,128,128,.35);border-radius:.6rem;padding:.55rem .9rem;min-width:8.5rem;flex:1 1 8.5rem;max-width:18rem}
-.ga-fact b{display:block;font-size:1.45rem;line-height:1.2;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.ga-strip{display:flex;flex-wrap:wrap;gap:.4rem;margin:.35rem 0}
-.ga-strip figure{margin:0;width:var(--ga-size,104px)}
-.ga-strip img{width:100%;aspect-ratio:1;object-fit:cover;border-radius:.3rem;background:rgba(128,128,128,.2);image-rendering:auto}
-.ga-strip figcaption{font-size:.74rem;line-height:1.25;opacity:.85;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
-.ga-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-.ga-table th,.ga-table td{border-bottom:1px solid rgba(128,128,128,.3);padding:.3rem .55rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-.ga-wrap{overflow-x:auto}
-.ga-swatch{display:inline-block;width:.9rem;height:.9rem;border-radius:.2rem;border:1px solid rgba(128,128,128,.6);vertical-align:-.12rem;margin-right:.3rem}
-.ga-key{display:flex;flex-wrap:wrap;gap:.3rem .9rem;font-size:.85rem;margin:.3rem 0}
-.ga-bar{display:inline-block;height:.6rem;background:#0072B2;border-radius:.2rem}
-.ga-scale{height:.7rem;border-radius:.3rem;max-width:16rem}
-.block-container{padding-top:3.2rem}
-[data-testid="stMainBlockContainer"]{padding-top:3.2rem;max-width:1320px}
-</style>"""
 
 
 @st.cache_resource
@@ -80,7 +58,7 @@ def favicon() -> Any:
 
 def style() -> None:
     """The page's own look; colours follow the light or dark theme."""
-    st.html(_STYLE)
+    st.html(Path(__file__).with_name("style.css"))
 
 
 def clean(value: Any, most: int = 300) -> str:
@@ -132,14 +110,19 @@ def figure(value: Any, digits: int = 2, *, sign: bool = False) -> str:
     """A number as people write it, or a dash."""
     number = number_of(value)
     if number is None:
-        return "–"
+        return "\u2013"
     text = f"{number:{'+' if sign else ''},.{digits}f}"
     return text.replace(",", "\u202f").replace("-", "\u2212")
 
 
 def interval(pair: Any, digits: int = 2, *, sign: bool = False) -> str:
     """``low to high``, or nothing where it is not known."""
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or number_of(pair[0]) is None or number_of(pair[1]) is None:
+    if (
+        not isinstance(pair, (list, tuple))
+        or len(pair) != 2
+        or number_of(pair[0]) is None
+        or number_of(pair[1]) is None
+    ):
         return ""
     return f"{figure(pair[0], digits, sign=sign)} to {figure(pair[1], digits, sign=sign)}"
 
@@ -157,7 +140,9 @@ def listed(columns: Sequence[str], rows: Iterable[Sequence[Any]], most: int = 30
     """A small table of texts; a cell that :func:`badge` made is passed as a tuple of one."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{cell[0] if isinstance(cell, tuple) else _safe(cell, most)}</td>" for cell in row) + "</tr>"
+        "<tr>"
+        + "".join(f"<td>{cell[0] if isinstance(cell, tuple) else _safe(cell, most)}</td>" for cell in row)
+        + "</tr>"
         for row in rows
     )
     table = f'<table class="ga-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -183,7 +168,7 @@ def tile_strip(views: Sequence[TopImage], size: int = 104, *, captions: bool = T
     """The tiles a unit fires on most, the part that excites it outlined."""
     _strip(
         (
-            (picture(view.image, view.box), f"tile {view.image}", f"{figure(view.activation)} · tile {view.image}" if captions else "")
+            (picture(view.image, view.box), f"tile {view.image}", f"{figure(view.activation)} · {view.image}" if captions else "")
             for view in views
         ),
         size,
@@ -204,7 +189,9 @@ def example_strip(results: Results, images: Sequence[int], size: int = 112) -> N
     for image in images:
         known = results.image(image)
         said, truth = called(_plain(known.get("predicted"))), called(_plain(known.get("label")))
-        entries.append((picture(image), f"tile {image}", f"decided {said} · true {truth}" if known else f"tile {image}"))
+        entries.append(
+            (picture(image), f"tile {image}", f"decided {said} · true {truth}" if known else f"tile {image}")
+        )
     _strip(entries, size)
 
 
@@ -233,7 +220,8 @@ def unit_card(unit: Unit, tiles: int = 6) -> None:
         f'<div>{badge(unit.status)}{name}</div><div class="ga-sub">{_safe(unit.label or "no label", 160)}</div>'
         f'<div class="ga-dim">{_safe(" · ".join(part for part in (said, group) if part))}</div>'
     )
-    tile_strip(unit.top_images[:tiles], 76, captions=False)
+    if tiles and unit.top_images:
+        tile_strip(unit.top_images[:tiles], 76, captions=False)
 
 
 def problems(results: Results) -> None:
@@ -264,9 +252,13 @@ def opened(name: str) -> Results:
 def unit_link_rows(rows: Sequence[tuple[Any, str, str, float, float]]) -> None:
     """Units with a value each and a bar for its share of the unit's own strong activation, as a table."""
     body = "".join(
-        f"<tr><td>{_safe(unit, 60)}</td><td>{_safe(label or 'no label', 90)}</td><td>{badge(status)}</td><td>{figure(value)}</td>"
-        f'<td><span class="ga-bar" style="width:{min(max(share, 0.0), 1.5) / 1.5 * 6:.2f}rem"></span> {figure(100 * share, 0)} %</td></tr>'
+        f"<tr><td class='ga-name'>{_safe(unit, 60)}</td><td>{_safe(label or 'no label', 90)}</td>"
+        f"<td>{badge(status)}</td><td>{figure(value)}</td>"
+        f'<td class="ga-name"><span class="ga-bar" style="width:{min(max(share, 0.0), 1.5) * 4:.2f}rem"></span> '
+        f"{figure(100 * share, 0)} %</td></tr>"
         for unit, label, status, value, share in rows
     )
     head = "<tr><th>Neuron</th><th>Label</th><th>Status</th><th>Activation</th><th>of its strong activation</th></tr>"
-    st.html(f'<div class="ga-wrap"><table class="ga-table ga-units"><thead>{head}</thead><tbody>{body}</tbody></table></div>')
+    st.html(
+        f'<div class="ga-wrap"><table class="ga-table ga-units"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    )

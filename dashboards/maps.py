@@ -39,7 +39,12 @@ def cells(grid: Grid) -> pdk.Layer:
         for column in range(columns):
             x, y = west + column * dx, south + row * dy
             corners = [[x, y], [x + dx, y], [x + dx, y + dy], [x, y + dy]]
-            data.append({"p": [[round(a, 6), round(b, 6)] for a, b in corners], "at": [round(x + dx / 2, 6), round(y + dy / 2, 6)]})
+            data.append(
+                {
+                    "p": [[round(a, 6), round(b, 6)] for a, b in corners],
+                    "at": [round(x + dx / 2, 6), round(y + dy / 2, 6)],
+                }
+            )
     return pdk.Layer(
         "SolidPolygonLayer", data, id="cells", get_polygon="p", get_fill_color=[0, 0, 0, 1], pickable=True,
         auto_highlight=True, highlight_color=[255, 255, 255, 90],
@@ -60,7 +65,10 @@ def outline(shape: Any) -> pdk.Layer | None:
     if not shapes:
         return None
     # Only the shapes: whatever else stands in the file is not sent to the browser.
-    data = {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": part} for part in shapes]}
+    data = {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "properties": {}, "geometry": part} for part in shapes],
+    }
     return pdk.Layer(
         "GeoJsonLayer", data, id="outline", stroked=True, filled=True, get_fill_color=[230, 159, 0, 60],
         get_line_color=[230, 159, 0, 255], line_width_min_pixels=2,
@@ -121,7 +129,9 @@ def deck(
     if not clicks:
         st.pydeck_chart(chart, height=height, key=key, alt=alt)
         return None
-    state: Any = st.pydeck_chart(chart, height=height, key=key, alt=alt, on_select="rerun", selection_mode="single-object")
+    state: Any = st.pydeck_chart(
+        chart, height=height, key=key, alt=alt, on_select="rerun", selection_mode="single-object"
+    )
     picked = state.get("selection", {}).get("objects", {}).get("cells") if state else None
     at = picked[0].get("at") if picked else None
     return (float(at[0]), float(at[1])) if at else None

@@ -47,7 +47,11 @@ class Encoder:
         self._tokens.enable_truncation(MOST_TOKENS)
         self._tokens.enable_padding()
         with safe_open(str(folder / "model.safetensors"), "numpy") as file:
-            self._weights: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys() if "position_ids" not in name}  # noqa: SIM118
+            self._weights: dict[str, Array] = {
+                name: file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - the file is no mapping
+                if "position_ids" not in name
+            }
 
     def encode(self, texts: Sequence[str]) -> Array:
         """(texts, 384) float32, each of length 1."""

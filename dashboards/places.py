@@ -109,8 +109,9 @@ def _tiles(results: Results) -> Tiles:
     sound = np.isfinite(places).all(axis=(1, 2))
 
     def numbers_of(column: str) -> NDArray[np.int64]:
-        values = frame[column].astype("float64").fillna(-1).to_numpy()[rows]
-        return values[sound].astype(np.int64)
+        values: NDArray[np.float64] = frame[column].astype("float64").fillna(-1).to_numpy()[rows]
+        numbers: NDArray[np.int64] = values[sound].astype(np.int64)
+        return numbers
 
     return Tiles(np.concatenate(numbers)[sound], places[sound], numbers_of("label"), numbers_of("predicted"))
 

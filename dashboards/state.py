@@ -42,7 +42,13 @@ def _written(name: str, form: Callable[[Any], str], default: Any) -> None:
     st.session_state[f"_seen-{name}"] = text
 
 
-def choice(name: str, title: str, options: Mapping[str, str], default: str | None = None, help: str | None = None) -> str:  # noqa: A002
+def choice(
+    name: str,
+    title: str,
+    options: Mapping[str, str],
+    default: str | None = None,
+    help: str | None = None,  # noqa: A002 - Streamlit's word
+) -> str:
     """One of ``options`` (id to words)."""
     first = default if default in options else next(iter(options))
     key = _prepare(name, lambda text: text if text in options else None, first)
@@ -56,7 +62,9 @@ def choice(name: str, title: str, options: Mapping[str, str], default: str | Non
     )  # fmt: skip
 
 
-def choices(name: str, title: str, options: Mapping[str, str], placeholder: str = "All", default: Sequence[str] = ()) -> list[str]:
+def choices(
+    name: str, title: str, options: Mapping[str, str], placeholder: str = "All", default: Sequence[str] = ()
+) -> list[str]:
     """Any of ``options``; none chosen means all where nothing else is said."""
     start = [option for option in default if option in options]
 

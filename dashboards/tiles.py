@@ -144,8 +144,8 @@ def style(request: Request, results: Results) -> Response:
         place = address(f"{PREFIX}/hotspots.geojson", scene=scene, layer=over, v=version())
         sources["spots"] = {"type": "geojson", "data": here + place}
         for name, colour, width in (("halo", "#000000", 3.5), ("line", "#ffffff", 1.5)):
-            paint = {"line-color": colour, "line-width": width}
-            layers.append({"id": f"spots-{name}", "type": "line", "source": "spots", "paint": paint})
+            line = {"line-color": colour, "line-width": width}
+            layers.append({"id": f"spots-{name}", "type": "line", "source": "spots", "paint": line})
     return JSONResponse({"version": 8, "name": "geoaudit", "sources": sources, "layers": layers})
 
 
@@ -209,4 +209,3 @@ def routes(base: str = "") -> list[Route]:
         Route(f"{top}/concept/{{slot:int}}.png", concept),
         Route(f"{top}/report/{{name}}", report),
     ]
-

@@ -167,7 +167,14 @@ def _times(root: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``geoaudit``."""
-    commands = {"demo": demo, "audit": audit, "report": report, "dashboard": dashboard, "checks": checks, "doctor": doctor}
+    commands = {
+        "demo": demo,
+        "audit": audit,
+        "report": report,
+        "dashboard": dashboard,
+        "checks": checks,
+        "doctor": doctor,
+    }
     return run(commands, argv, "geoaudit")
 
 

@@ -47,7 +47,7 @@ def serve(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: s
     line = command(run_dir, port, host, base_path)
     _free(host, port)
     sys.stdout.flush()
-    os.execv(line[0], line)
+    os.execv(line[0], line)  # noqa: S606 - no shell is wanted
 
 
 def _free(host: str, port: int) -> None:

@@ -16,6 +16,7 @@ from dashboards.state import choice
 from dnd_core.errors import StoreError
 from geoaudit.results import Results
 
+FIGURES = {"reliance": "Painted in", "association": "Seen together", "gap": "Switched off, beyond chance"}
 MOST_ROWS = 40
 MOST_MEMBERS = 24
 
@@ -52,10 +53,12 @@ def _matrix(results: Results) -> None:
     with left:
         value = choice(
             "value", "Figure",
-            {"reliance": "Painted in: change of the class's chance", "association": "Seen together", "gap": "Switched off: loss beyond chance"},
+            FIGURES,
         )  # fmt: skip
     with right:
-        order = choice("order", "Sort", {"strength": "Strongest first", "size": "Most neurons first", "name": "By name"})
+        order = choice(
+            "order", "Sort", {"strength": "Strongest first", "size": "Most neurons first", "name": "By name"}
+        )
     names = _names(results)
     frame = pd.DataFrame({
         "group": table["group"].astype("int64"), "class": [clean(name, 40) for name in table["class"]],
@@ -80,7 +83,9 @@ def _matrix(results: Results) -> None:
         charts.reliance_matrix(frame, value, [names.get(group, str(group)) for group in kept], classes),
         width="stretch", alt="Heat map of concepts by classes",
     )  # fmt: skip
-    prose("Orange: the class gains where the concept is. Purple: it loses. Only the tested pairs are coloured.", dim=True)
+    prose(
+        "Orange: the class gains where the concept is. Purple: it loses. Only the tested pairs are coloured.", dim=True
+    )
     if len(ranked) > MOST_ROWS:
         prose(f"The first {MOST_ROWS} of {len(ranked)} concepts are shown.", dim=True)
 
@@ -91,7 +96,9 @@ def _groups(results: Results) -> None:
     best: dict[int, tuple[str, float]] = {}
     if len(table):
         strong = table[table["reliance"].notna()]
-        for group, name, value in zip(strong["group"], strong["class"], strong["reliance"].astype("float64"), strict=True):
+        for group, name, value in zip(
+            strong["group"], strong["class"], strong["reliance"].astype("float64"), strict=True
+        ):
             if int(group) not in best or value > best[int(group)][1]:
                 best[int(group)] = (clean(name, 60), float(value))
     rows = []
@@ -103,8 +110,9 @@ def _groups(results: Results) -> None:
             "class that leans on it most": leaning[0] if leaning else "", "reliance": leaning[1] if leaning else np.nan,
         })  # fmt: skip
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True, width="stretch", height=min(38 * len(rows) + 40, 420),
-        column_config={"reliance": st.column_config.NumberColumn(format="%+.2f")}, alt="Concepts with their size and strongest class",
+        pd.DataFrame(rows), hide_index=True, width="stretch", height=min(35 * len(rows) + 38, 420),
+        column_config={"reliance": st.column_config.NumberColumn(format="%+.2f")},
+        alt="Concepts with their size and strongest class",
     )  # fmt: skip
 
 
@@ -147,7 +155,12 @@ def _nearness(results: Results) -> None:
     labels = [clean(label, 200) for label in neurons["label"]]
     known = labels_of([clean(label, 200) for label in results.neurons["label"]])
     if not known.wait(0.4) or len(known.texts) < 3:
-        prose("The meanings of the labels are not known yet: come back in a few seconds." if len(known.texts) >= 3 else "Too few labels.", dim=True)
+        prose(
+            "The meanings of the labels are not known yet: come back in a few seconds."
+            if len(known.texts) >= 3
+            else "Too few labels.",
+            dim=True,
+        )
         return
     centred = known.vectors - known.vectors.mean(axis=0)
     # Two directions that keep most of the spread (principal components); signs fixed so that the picture stays the same.
@@ -155,7 +168,7 @@ def _nearness(results: Results) -> None:
     flat = centred @ directions[:2].T
     flat = flat * np.sign(flat[np.abs(flat).argmax(axis=0), [0, 1]])
     counts = pd.Series(labels).value_counts()
-    grouped = {label for label, group in zip(labels, neurons["group"], strict=True) if group == group and group >= 0}  # noqa: PLR0124 - NaN is no group
+    grouped = {label for label, group in zip(labels, neurons["group"], strict=True) if group == group and group >= 0}
     table = pd.DataFrame({
         "x": flat[:, 0], "y": flat[:, 1], "label": [text[:60] for text in known.texts],
         "neurons": [int(counts.get(text, 0)) for text in known.texts],
@@ -170,5 +183,8 @@ def _alone(results: Results) -> None:
     alone = neurons[(neurons["status"] == "labelled") & ~(neurons["group"].astype("float64") >= 0)]
     title(f"Verified neurons in no concept ({len(alone)})", 2)
     if len(alone):
-        names = ", ".join(f"{layer}/{unit} {clean(label, 50)}" for layer, unit, label in zip(alone["layer"][:60], alone["unit"][:60], alone["label"][:60], strict=True))
+        names = ", ".join(
+            f"{layer}/{unit} {clean(label, 50)}"
+            for layer, unit, label in zip(alone["layer"][:60], alone["unit"][:60], alone["label"][:60], strict=True)
+        )
         st.html(f'<p class="ga-p ga-dim">{html.escape(names)}</p>')

@@ -22,7 +22,13 @@ def show() -> None:
     if results.state == "empty":
         prose("There is nothing to report on yet.")
         return
-    chosen = choices("formats", "Reports to make", {name: f"{report.file}: {report.about}" for name, report in REPORTS.items()}, "Choose", ["html", "pdf"])
+    chosen = choices(
+        "formats",
+        "Reports to make",
+        {name: f"{report.file}: {report.about}" for name, report in REPORTS.items()},
+        "Choose",
+        ["html", "pdf"],
+    )
     job = job_of(results.root)
     running = job is not None and job.running
     if st.button("Make the reports", type="primary", icon=":material/play_arrow:", disabled=running or not chosen):
@@ -46,7 +52,10 @@ def _progress(results: Results) -> None:
     names = ", ".join(REPORTS[name].file for name in job.formats)
     if job.running:
         st.session_state["_making"] = True
-        st.info(f"Making {names}: {figure(job.seconds, 0)} s so far. The pages stay usable.", icon=":material/hourglass_top:")
+        st.info(
+            f"Making {names}: {figure(job.seconds, 0)} s so far. The pages stay usable.",
+            icon=":material/hourglass_top:",
+        )
     elif job.failed:
         st.error("The reports could not be made.", icon=":material/error:")
         prose(job.said())
@@ -72,4 +81,6 @@ def _files(results: Results) -> None:
         prose("No report has been made yet.", dim=True)
         return
     head = "<tr><th>File</th><th>What it is for</th><th>Size</th></tr>"
-    st.html(f'<div class="ga-wrap"><table class="ga-table"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>')
+    st.html(
+        f'<div class="ga-wrap"><table class="ga-table"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )

@@ -66,7 +66,7 @@ def show() -> None:
             word, sign, _ = SEVERITIES[entry["severity"]]
             label = f"{sign} {word} · {markdown(entry['id'], 20)} {markdown(entry['title'], 110)}"
             here = chosen is not None and entry["fingerprint"] == chosen["fingerprint"]
-            if st.button(label, key=f"f-{place}", width="stretch", type="primary" if here else "secondary"):
+            if st.button(label, key=f"f-{place}", width="stretch", wrap=True, type="primary" if here else "secondary"):
                 put("finding", entry["id"])
                 st.rerun()
     with main:
@@ -82,7 +82,9 @@ def _filtered(findings: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
         severities = choices("severity", "Severity", {name: word for name, (word, _, _) in SEVERITIES.items()})
     with columns[1]:
         present = dict.fromkeys(finding["status"] for finding in findings)
-        status = choices("status", "Status", {name: "Open" if name == "fail" else STATUSES[name][0] for name in present})
+        status = choices(
+            "status", "Status", {name: "Open" if name == "fail" else STATUSES[name][0] for name in present}
+        )
     with columns[2]:
         rules = choices("rule", "Check", {finding["rule"]: clean(finding["rule"], 60) for finding in findings})
     with columns[3]:
@@ -90,7 +92,9 @@ def _filtered(findings: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
 
     def text(finding: Mapping[str, Any]) -> str:
         pair = finding.get("class_pair") or ()
-        return " ".join(str(part) for part in (finding["title"], finding.get("concept") or "", pair, finding["id"]))[:5000]
+        return " ".join(str(part) for part in (finding["title"], finding.get("concept") or "", pair, finding["id"]))[
+            :5000
+        ]
 
     return [
         finding
@@ -104,7 +108,9 @@ def _filtered(findings: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
 
 def _chosen(findings: tuple[dict[str, Any], ...], found: list[dict[str, Any]]) -> dict[str, Any] | None:
     wanted = st.query_params.get("finding", "")
-    named = next((finding for finding in findings if wanted and wanted in (finding["id"], finding["fingerprint"])), None)
+    named = next(
+        (finding for finding in findings if wanted and wanted in (finding["id"], finding["fingerprint"])), None
+    )
     if named is not None and named in found:
         return named
     return found[0] if found else None
@@ -114,7 +120,11 @@ def _finding(results: Results, finding: dict[str, Any]) -> None:
     title(finding["title"], 2)
     state = finding["status"]
     open_badge = '<span class="ga-badge" style="background:#0b6e99">Open</span>' if state == "fail" else badge(state)
-    note(badge(finding["severity"]), open_badge, f'<span class="ga-dim"><bdi>{html.escape(clean(finding["id"], 40))}</bdi></span>')
+    note(
+        badge(finding["severity"]),
+        open_badge,
+        f'<span class="ga-dim"><bdi>{html.escape(clean(finding["id"], 40))}</bdi></span>',
+    )
     prose(finding.get("why_spurious"))
     _figures(finding)
     _said(results, finding)
@@ -122,10 +132,10 @@ def _finding(results: Results, finding: dict[str, Any]) -> None:
     left, right = st.columns(2)
     with left:
         title("It happens here", 3)
-        example_strip(results, finding.get("examples", [])[:12], 96)
+        example_strip(results, finding.get("examples", [])[:12], 84)
     with right:
         title("It does not happen here", 3)
-        example_strip(results, finding.get("counterexamples", [])[:12], 96)
+        example_strip(results, finding.get("counterexamples", [])[:12], 84)
     _where(results, finding)
     _neurons(results, finding)
     title("What to do", 3)
@@ -136,14 +146,18 @@ def _finding(results: Results, finding: dict[str, Any]) -> None:
             for part in text if isinstance(text, list) else [text]:
                 prose(_sentence(part))
     with st.container(horizontal=True):
-        link("review", "Review this finding", ":material/rate_review:", about="findings", subject=finding["fingerprint"])
+        link(
+            "review", "Review this finding", ":material/rate_review:", about="findings", subject=finding["fingerprint"]
+        )
         if isinstance(finding.get("group"), int) and finding["group"] >= 0:
             link("mitigate", "What pruning would change", ":material/content_cut:", groups=str(finding["group"]))
 
 
 def _sentence(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {figure(part) if number_of(part) is not None else part}" for name, part in value.items())
+        return ", ".join(
+            f"{name}: {figure(part) if number_of(part) is not None else part}" for name, part in value.items()
+        )
     return str(value)
 
 
@@ -152,7 +166,9 @@ def _figures(finding: dict[str, Any]) -> None:
     entries = []
     if isinstance(effect, dict):
         of = interval(effect.get("ci"), sign=True)
-        entries.append((figure(effect.get("value"), sign=True), str(effect.get("metric", "effect")), f"95 %: {of}" if of else ""))
+        entries.append(
+            (figure(effect.get("value"), sign=True), str(effect.get("metric", "effect")), f"95 %: {of}" if of else "")
+        )
         if number_of(effect.get("q")) is not None:
             entries.append((figure(effect["q"], 3), "chance of a false discovery (q)", ""))
     if isinstance(area, dict):
@@ -176,7 +192,10 @@ def _said(results: Results, finding: dict[str, Any]) -> None:
         prose(error, dim=True)
         return
     for entry in said[:3]:
-        prose(f"Reviewed: {entry.review.decision} by {entry.review.reviewer}, {entry.written[:10]}. {entry.review.note}", dim=True)
+        prose(
+            f"Reviewed: {entry.review.decision} by {entry.review.reviewer}, {entry.written[:10]}. {entry.review.note}",
+            dim=True,
+        )
 
 
 def _ladder(finding: dict[str, Any]) -> None:
@@ -186,12 +205,14 @@ def _ladder(finding: dict[str, Any]) -> None:
     for grade, name in LADDER.items():
         entry = given.get(grade)
         if entry is None:
-            rows.append((("not measured",), name, MEANS[grade], "–", "–"))
+            rows.append((("not measured",), name, MEANS[grade], "\u2013", "\u2013"))
             continue
         holds = entry.get("holds")
         if holds is None:
             holds = grade <= (finding.get("evidence_grade") or 0)
-        mark = badge("pass").replace("Passed", "holds") if holds else badge("not_run").replace("Not run", "does not hold")
+        mark = (
+            badge("pass").replace("Passed", "holds") if holds else badge("not_run").replace("Not run", "does not hold")
+        )
         value = f"{figure(entry.get('value'), sign=True)} ({interval(entry.get('ci'), sign=True) or 'no interval'})"
         rows.append(((mark,), name, entry["sentence"], value, _null(entry.get("null"))))
     listed(("", "Step", "What was seen", "Figure (95 %)", "Compared with"), rows)
@@ -200,7 +221,7 @@ def _ladder(finding: dict[str, Any]) -> None:
 def _null(value: Any) -> str:
     if isinstance(value, list):
         return interval(value, sign=True)
-    return figure(value) if number_of(value) is not None else _sentence(value) if value else "–"
+    return figure(value) if number_of(value) is not None else _sentence(value) if value else "\u2013"
 
 
 def _units(results: Results, finding: dict[str, Any]) -> list[UnitId]:
@@ -233,7 +254,16 @@ def _where(results: Results, finding: dict[str, Any]) -> None:
         prose("No map shows where this happens.", dim=True)
         return
     fingerprint = clean(finding["fingerprint"], 24)
-    deck(grid, scene=scene, layer=layer, key=f"where-{fingerprint}", spots=True, over=(shape,), height=340, alt="Where the finding's neurons fire")
+    deck(
+        grid,
+        scene=scene,
+        layer=layer,
+        key=f"where-{fingerprint}",
+        spots=True,
+        over=(shape,),
+        height=340,
+        alt="Where the finding's neurons fire",
+    )
     prose("Bright colours: the neurons fire. White outlines: hot spots. Orange: the finding's footprint.", dim=True)
     link("map", "Open on the map", ":material/map:", scene=scene, layer=layer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import streamlit as st
 
@@ -31,7 +32,9 @@ def show() -> None:
             prose("This scene cannot be read or has no place on Earth, so it cannot be laid on a map.")
             return
         options = _choices(results, scene)
-        layer = choice("layer", "Layer", options, _first(options), "What lies over the scene. Neurons are named layer/number.")
+        layer = choice(
+            "layer", "Layer", options, _first(options), "What lies over the scene. Neurons are named layer/number."
+        )
         opacity = share("opacity", "Opacity", 0.7)
         least, colours, spots = 0.0, "viridis", False
         if layer.startswith(("unit:", "group:")):
@@ -41,20 +44,32 @@ def show() -> None:
         bands, stretch = _picture(grid)
         other = choice("other", "Compare with", {"": "nothing", **options})
     with main:
-        shared = {"scene": scene, "opacity": opacity, "least": least, "colours": colours, "spots": spots, "bands": bands, "stretch": stretch}
+        shared: dict[str, Any] = {
+            "scene": scene,
+            "opacity": opacity,
+            "least": least,
+            "colours": colours,
+            "spots": spots,
+            "bands": bands,
+            "stretch": stretch,
+        }
         place = _place()
         ring = (marker(*place),) if place else ()
         if other:
             left, right = st.columns(2)
             with left:
                 _legend(results, scene, layer, colours)
-                clicked = deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared)
+                clicked = deck(
+                    grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared
+                )
             with right:
                 _legend(results, scene, other, colours)
                 deck(grid, layer=other, key="map-other", over=ring, alt=options[other], height=460, **shared)
         else:
             _legend(results, scene, layer, colours)
-            clicked = deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=620, **shared)
+            clicked = deck(
+                grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=620, **shared
+            )
         if clicked and clicked != st.session_state.get("_clicked"):
             st.session_state["_clicked"] = clicked
             put("place", f"{clicked[0]:.6f},{clicked[1]:.6f}")
@@ -100,7 +115,10 @@ def _picture(grid: Grid) -> tuple[str, bool]:
     if grid.bands > 3:
         numbers = {str(number): f"band {number}" for number in range(1, grid.bands + 1)}
         with st.expander("Bands of the scene"):
-            chosen = [choice(name.lower(), name, numbers, str(place)) for place, name in enumerate(("Red", "Green", "Blue"), 1)]
+            chosen = [
+                choice(name.lower(), name, numbers, str(place))
+                for place, name in enumerate(("Red", "Green", "Blue"), 1)
+            ]
         bands = ",".join(chosen)
     return bands, switch("stretch", "Stretch the scene's contrast")
 
@@ -127,7 +145,8 @@ def _legend(results: Results, scene: str, layer: str, colours: str) -> None:
         ends = (figure(low), figure(high)) if len(found.paths) == 1 else ("weak", "strong")
         st.html(
             f'<div class="ga-key"><b>{html.escape(clean(found.title, 100))}</b><span>{ends[0]}</span>'
-            f'<span class="ga-scale" style="flex:1;background:linear-gradient(90deg,{stops});align-self:center"></span><span>{ends[1]}</span></div>'
+            f'<span class="ga-scale" style="flex:1;background:linear-gradient(90deg,{stops});align-self:center"></span>'
+            f"<span>{ends[1]}</span></div>"
         )
     elif found.kind in ("classes", "tiles"):
         names = class_names_of(results, scene)
@@ -157,6 +176,8 @@ def _here(results: Results, scene: str, place: tuple[float, float]) -> None:
             prose("No tile of the probe covers this place; figures are read from the maps.", dim=True)
     with right:
         if found.firing:
-            unit_link_rows([(entry.unit, entry.label, entry.status, entry.value, entry.share) for entry in found.firing])
+            unit_link_rows(
+                [(entry.unit, entry.label, entry.status, entry.value, entry.share) for entry in found.firing]
+            )
         else:
             prose("No neuron has a value here.", dim=True)

@@ -19,7 +19,9 @@ def show() -> None:
     results = opened("Mitigate")
     table = results.ablation
     if table.empty:
-        prose("Nothing was switched off in this run, so nothing is known about pruning: finish the audit to measure it.")
+        prose(
+            "Nothing was switched off in this run, so nothing is known about pruning: finish the audit to measure it."
+        )
         return
     prose(
         "Each concept's neurons were held at their means and every class was decided anew; then as many random neurons of "
@@ -29,8 +31,12 @@ def show() -> None:
         str(int(group)): f"{int(group)}: {clean(name, 60)}"
         for group, name in zip(results.groups["group"], results.groups["name"], strict=True)
     }
-    measured = {str(int(group)): names.get(str(int(group)), f"concept {int(group)}") for group in dict.fromkeys(table["group"])}
-    strongest = table.assign(size=table["gap"].astype("float64").abs()).sort_values("size", ascending=False, kind="stable")
+    measured = {
+        str(int(group)): names.get(str(int(group)), f"concept {int(group)}") for group in dict.fromkeys(table["group"])
+    }
+    strongest = table.assign(size=table["gap"].astype("float64").abs()).sort_values(
+        "size", ascending=False, kind="stable"
+    )
     left, right = st.columns(2)
     with left:
         chosen = choices("groups", "Concepts to prune", measured, "Choose", [str(int(strongest["group"].iloc[0]))])
@@ -40,7 +46,10 @@ def show() -> None:
         prose("Choose a concept to see what pruning it was measured to change.")
         return
     if len(chosen) > 1:
-        prose("Each concept was switched off by itself; what happens without all of them at once was not measured and is no sum.", dim=True)
+        prose(
+            "Each concept was switched off by itself; what happens without all of them at once was not measured and is no sum.",
+            dim=True,
+        )
     for group in chosen[:MOST]:
         _group(results, int(group), measured[group], classes)
     if len(chosen) > MOST:
@@ -61,7 +70,8 @@ def _group(results: Results, group: int, name: str, classes: list[str]) -> None:
     proven = rows[(rows["p"].astype("float64") < 0.05)]
     facts([
         (figure(len(results.group_units(group)), 0), "neurons would be pruned", ""),
-        (f"{figure(100 * float((change * n).sum() / n.sum()), 1, sign=True)} points" if n.sum() > 0 else "–", "accuracy over these classes", "weighted by tiles"),
+        (f"{figure(100 * float((change * n).sum() / n.sum()), 1, sign=True)} points" if n.sum() > 0 else "",
+         "accuracy over these classes", "weighted by tiles"),
         (f"{figure(100 * float(worst['change']), 1, sign=True)} points", f"most affected: {clean(worst['class'], 40)}", ""),
         (figure(len(proven), 0), "classes that change more than by chance", "p < 0.05"),
     ])  # fmt: skip
@@ -72,9 +82,17 @@ def _group(results: Results, group: int, name: str, classes: list[str]) -> None:
         ("without the concept", ("change", "low", "high")),
         ("without as many random neurons", ("random_mean", "random_low", "random_high")),
     ):
-        values = {kind: shown[column].astype("float64").to_numpy() for kind, column in zip(("change", "low", "high"), columns, strict=True)}
+        values = {
+            kind: shown[column].astype("float64").to_numpy()
+            for kind, column in zip(("change", "low", "high"), columns, strict=True)
+        }
         parts.append(pd.DataFrame({"class": called, "what": what, **values}))
-    st.altair_chart(charts.ablation(pd.concat(parts)), width="stretch", key=f"prune-{group}", alt="Change of each class's accuracy, with and without chance")
+    st.altair_chart(
+        charts.ablation(pd.concat(parts)),
+        width="stretch",
+        key=f"prune-{group}",
+        alt="Change of each class's accuracy, with and without chance",
+    )
     with st.expander("Figures"):
         listed(
             ("Class", "Tiles", "Before", "After", "Change (95 %)", "Random neurons (95 %)", "Beyond chance (95 %)", "p", ""),

@@ -37,7 +37,15 @@ from dnd_core.types import UnitId
 from geoaudit.results import Results, Unit
 
 EACH = 12
-SCORES = ("support", "contrast", "mean", "topk_squared", "image_products", "topk_squared_x_image_products", "simulation")
+SCORES = (
+    "support",
+    "contrast",
+    "mean",
+    "topk_squared",
+    "image_products",
+    "topk_squared_x_image_products",
+    "simulation",
+)
 
 
 def show() -> None:
@@ -80,12 +88,17 @@ def _all(results: Results) -> None:
     with columns[1]:
         layers = choices("layers", "Layer", {layer.name: clean(layer.name, 60) for layer in results.layers})
     with columns[2]:
-        states = choices("status", "Status", {name: STATUSES[name][0] for name in ("labelled", "weak", "abstained", "dead")})
+        states = choices(
+            "status", "Status", {name: STATUSES[name][0] for name in ("labelled", "weak", "abstained", "dead")}
+        )
     with columns[3]:
         names = {str(number): clean(name, 60) for number, name in enumerate(results.class_names)}
         classes = choices("class", "Class of its tiles", names) if names else []
     with columns[4]:
-        groups = {str(int(row.group)): f"{int(row.group)}: {clean(row.name, 60)}" for row in results.groups.itertuples(index=False)}
+        groups = {
+            str(int(row.group)): f"{int(row.group)}: {clean(row.name, 60)}"
+            for row in results.groups.itertuples(index=False)
+        }
         group = choice("group", "Concept", {"": "All", **groups})
     keep = pd.Series(True, index=neurons.index)
     if layers:
@@ -106,7 +119,10 @@ def _all(results: Results) -> None:
         score = pd.Series([scores.get(clean(label, 200), 0.0) for label in neurons["label"]], index=neurons.index)
         keep &= (score > 0) | (neurons["layer"].astype(str) + "/" + neurons["unit"].astype(str) == query)
         if not near.ready:
-            prose("Searching by words alone until the meanings of the labels are known; this takes a few seconds.", dim=True)
+            prose(
+                "Searching by words alone until the meanings of the labels are known; this takes a few seconds.",
+                dim=True,
+            )
     order = score[keep].sort_values(ascending=False, kind="stable").index
     st.caption(f"{len(order)} of {len(neurons)} neurons, {'the nearest in meaning' if query else 'the best fit'} first")
     if not len(order):
@@ -153,11 +169,11 @@ def _unit(results: Results, unit: Unit) -> None:
 
 def _verified(unit: Unit) -> None:
     figures = unit.figures
-    chance = figures.get("threshold")
+    chance, rate = figures.get("threshold"), figures.get("activation_rate")
     facts([
         (figure(figures.get("r")), "fit (r) on held-out tiles", f"chance reaches {figure(chance)}" if chance is not None else ""),
         (figure(figures.get("auprc")), "average precision", "for its strongest 5 % of tiles"),
-        (f"{figure(100 * rate, 0)} %" if (rate := figures.get("activation_rate")) is not None else "–", "fires on concept images", ""),
+        (f"{figure(100 * rate, 0)} %" if rate is not None else "\u2013", "fires on concept images", ""),
         (figure(figures.get("q"), 3), "chance of a false label (q)", f"p {figure(figures.get('p'), 4)}"),
         (figure(figures.get("stability")), "stability", "share of resamples that agree"),
     ])  # fmt: skip
@@ -172,7 +188,9 @@ def _said(results: Results, unit: Unit) -> None:
     for entry in said[:3]:
         review = entry.review
         words_ = f" to “{review.correction}”" if review.decision == "correct" else ""
-        prose(f"Reviewed: {review.decision}{words_} by {review.reviewer}, {entry.written[:10]}. {review.note}", dim=True)
+        prose(
+            f"Reviewed: {review.decision}{words_} by {review.reviewer}, {entry.written[:10]}. {review.note}", dim=True
+        )
 
 
 def _activation(results: Results, unit: Unit) -> None:
@@ -182,11 +200,17 @@ def _activation(results: Results, unit: Unit) -> None:
         prose("Its activations were not kept or cannot be read.", dim=True)
         return
     values = np.array(activations[:, unit.id.index], dtype=np.float32)
-    st.altair_chart(charts.histogram(values, unit.figures.get("p99")), width="stretch", alt="Histogram of the activation; dashed line at its 99th percentile")
+    st.altair_chart(
+        charts.histogram(values, unit.figures.get("p99")),
+        width="stretch",
+        alt="Histogram of the activation; dashed line at its 99th percentile",
+    )
     table = charts.of_unit(results, values)
     if len(table):
         title("By class", 3)
-        st.altair_chart(charts.distribution(table), width="stretch", alt="Middle half and median of the activation for each class")
+        st.altair_chart(
+            charts.distribution(table), width="stretch", alt="Middle half and median of the activation for each class"
+        )
 
 
 def _map(results: Results, unit: Unit) -> None:
@@ -199,7 +223,15 @@ def _map(results: Results, unit: Unit) -> None:
     if grid is None:
         prose("The scene has no place on Earth.", dim=True)
         return
-    deck(grid, scene=scenes[0], layer=f"unit:{unit.id}", key=f"unit-map-{unit.id}", spots=True, height=360, alt=f"Where {unit.id} fires")
+    deck(
+        grid,
+        scene=scenes[0],
+        layer=f"unit:{unit.id}",
+        key=f"unit-map-{unit.id}",
+        spots=True,
+        height=360,
+        alt=f"Where {unit.id} fires",
+    )
     link("map", "Open on the map", ":material/map:", scene=scenes[0], layer=f"unit:{unit.id}")
 
 
@@ -212,7 +244,7 @@ def _candidates(unit: Unit) -> None:
         [clean(entry.get("label"), 160), *(figure(entry.get(name), 0 if name == "support" else 3) for name in known)]
         for entry in unit.candidates[:20]
     ]
-    listed(["Label", *(name.replace("_x_", " × ").replace("_", " ") for name in known)], rows)
+    listed(["Label", *(name.replace("_x_", " by ").replace("_", " ") for name in known)], rows)
 
 
 def _evidence(results: Results, unit: Unit) -> None:

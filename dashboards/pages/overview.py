@@ -67,7 +67,9 @@ def _figures(results: Results) -> None:
     probe = results.manifest.get("probe")
     if isinstance(probe, dict) and number_of(probe.get("images")) is not None:
         kept = number_of(probe.get("held_out"))
-        entries.append((figure(probe["images"], 0), "tiles shown to the network", f"{figure(kept, 0)} kept back" if kept else ""))
+        entries.append(
+            (figure(probe["images"], 0), "tiles shown to the network", f"{figure(kept, 0)} kept back" if kept else "")
+        )
     known = images[(images["label"].notna()) & (images["label"].astype("float64") >= 0)] if len(images) else images
     if len(known):
         right = float((known["label"].astype("int64") == known["predicted"].astype("int64")).mean())
@@ -84,7 +86,7 @@ def _findings(results: Results) -> None:
     if not results.audit:
         prose("Findings are not known: the audit has not been finished.", dim=True)
         return
-    counts = {name: 0 for name in SEVERITIES}
+    counts = dict.fromkeys(SEVERITIES, 0)
     for finding in results.findings:
         if finding.get("status") == "fail" and finding.get("severity") in counts:
             counts[finding["severity"]] += 1
@@ -94,7 +96,7 @@ def _findings(results: Results) -> None:
     link("findings", "See the findings", ":material/flag:")
     gate = results.audit.get("gate")
     rate = number_of(gate.get("false_alarm_rate")) if isinstance(gate, dict) else None
-    if rate is not None:
+    if rate is not None and isinstance(gate, dict):
         bound = number_of(gate.get("upper_bound"))
         text = f"Measured false-alarm rate of the gate on this network: {figure(100 * rate, 1)} %"
         prose(text + (f", at most {figure(100 * bound, 1)} % (95 %)." if bound is not None else "."), dim=True)
@@ -123,7 +125,10 @@ def _checks(results: Results) -> None:
     doubts = results.audit.get("notes")
     if isinstance(doubts, list) and doubts:
         with st.expander(f"Doubts about the input ({len(doubts)})"):
-            listed(("Field", "Doubt"), ((entry.get("field"), entry.get("message")) for entry in doubts if isinstance(entry, dict)))
+            listed(
+                ("Field", "Doubt"),
+                ((entry.get("field"), entry.get("message")) for entry in doubts if isinstance(entry, dict)),
+            )
 
 
 def _rows(accuracy: Any) -> list[tuple[str, str, str]]:
@@ -149,7 +154,9 @@ def _accuracy(results: Results) -> None:
         prose("The tiles carry no true class, so accuracy is not known.", dim=True)
         return
     table = charts.class_accuracy(truth[held].astype(np.int64), said[held].astype(np.int64), results.class_names)
-    st.altair_chart(charts.accuracy(table), width="stretch", alt="Share of each class's tiles found, with 95 % intervals")
+    st.altair_chart(
+        charts.accuracy(table), width="stretch", alt="Share of each class's tiles found, with 95 % intervals"
+    )
     prose("Bars are 95 % Wilson intervals that treat tiles as independent; the report gives those of blocks.", dim=True)
 
 
@@ -159,10 +166,16 @@ def _about(results: Results) -> None:
     model, probe, timings = (manifest.get(name) or {} for name in ("model", "probe", "timings"))
     rows: list[tuple[str, Any]] = [("Run folder", results.root.name), ("State", results.state.replace("_", " "))]
     if isinstance(model, dict):
-        rows += [("Network", model.get("name")), ("Classes", ", ".join(clean(name, 40) for name in results.class_names[:24]))]
+        rows += [
+            ("Network", model.get("name")),
+            ("Classes", ", ".join(clean(name, 40) for name in results.class_names[:24])),
+        ]
         rows.append(("Fingerprint of the weights", str(model.get("fingerprint", ""))[:16]))
     if isinstance(probe, dict):
-        rows += [("Bands", ", ".join(map(str, probe.get("channels") or ()))), ("Tile (bands, rows, columns)", probe.get("shape"))]
+        rows += [
+            ("Bands", ", ".join(map(str, probe.get("channels") or ()))),
+            ("Tile (bands, rows, columns)", probe.get("shape")),
+        ]
     if isinstance(timings, dict):
         rows.append(("Started", timings.get("created")))
         stages = timings.get("stages")

@@ -11,13 +11,29 @@ from typing import Any
 import streamlit as st
 
 from dashboards.charts import wilson
-from dashboards.components import clean, figure, listed, markdown, number_of, opened, prose, tile_strip, title, unit_card
+from dashboards.components import (
+    clean,
+    figure,
+    listed,
+    markdown,
+    number_of,
+    opened,
+    prose,
+    tile_strip,
+    title,
+    unit_card,
+)
 from dashboards.reviews import Choice, Review, Reviews
 from dashboards.state import choice, put
 from dnd_core.errors import StoreError
 from geoaudit.results import Results, Unit
 
-ABOUT = {"labels": "Labels of neurons", "findings": "Findings", "compare": "Blind comparison", "history": "What was said"}
+ABOUT = {
+    "labels": "Labels of neurons",
+    "findings": "Findings",
+    "compare": "Blind comparison",
+    "history": "What was said",
+}
 DECIDED = {"accept": "Accept", "correct": "Correct", "reject": "Reject"}
 METHODS = {
     "control": "the label of another neuron (control)",
@@ -37,12 +53,21 @@ def show() -> None:
         return
     left, right = st.columns([1, 1])
     with left:
-        name = st.text_input("Your name", key="reviewer", persist_state="session", max_chars=80, autocomplete="name", placeholder="needed to store anything").strip()
+        name = st.text_input(
+            "Your name",
+            key="reviewer",
+            persist_state="session",
+            max_chars=80,
+            autocomplete="name",
+            placeholder="needed to store anything",
+        ).strip()
     with right:
         about = choice("about", "What to review", ABOUT)
     reviews = Reviews(results.root)
     try:
-        {"labels": _labels, "findings": _findings, "compare": _compare, "history": _history}[about](results, reviews, name)
+        {"labels": _labels, "findings": _findings, "compare": _compare, "history": _history}[about](
+            results, reviews, name
+        )
     except StoreError as error:
         st.error(clean(error))
 
@@ -59,7 +84,8 @@ def _form(reviews: Reviews, kind: Any, subject: str, label: str, name: str) -> N
     said = reviews.latest(kind).get(subject, [])
     if said:
         listed(("Who", "Decision", "Correction", "Note", "When (UTC)"), [
-            (entry.review.reviewer, DECIDED[entry.review.decision], entry.review.correction, entry.review.note, entry.written[:16].replace("T", " "))
+            (entry.review.reviewer, DECIDED[entry.review.decision], entry.review.correction, entry.review.note,
+             entry.written[:16].replace("T", " "))
             for entry in said
         ])  # fmt: skip
 
@@ -70,11 +96,17 @@ def _labels(results: Results, reviews: Reviews, name: str) -> None:
         prose("No neuron has been described yet.")
         return
     latest = reviews.latest("label")
-    done = {subject for subject, entries in latest.items() if not name or any(entry.review.reviewer == name for entry in entries)}
+    done = {
+        subject
+        for subject, entries in latest.items()
+        if not name or any(entry.review.reviewer == name for entry in entries)
+    }
     order = {"labelled": 0, "weak": 1, "abstained": 2, "dead": 3}
     ranked = sorted(
         (order.get(str(status), 4), place, f"{layer}/{unit}")
-        for place, (layer, unit, status) in enumerate(zip(neurons["layer"], neurons["unit"], neurons["status"], strict=True))
+        for place, (layer, unit, status) in enumerate(
+            zip(neurons["layer"], neurons["unit"], neurons["status"], strict=True)
+        )
     )
     waiting = [unit for _, _, unit in ranked if unit not in done]
     st.caption(f"{len(done)} of {len(neurons)} neurons reviewed{' by you' if name else ''}")
@@ -98,12 +130,19 @@ def _findings(results: Results, reviews: Reviews, name: str) -> None:
     if not findings:
         prose("There is no finding to review.")
         return
-    subject = choice("subject", "Finding", {key: f"{clean(entry['id'], 20)} {clean(entry['title'], 120)}" for key, entry in findings.items()})
+    subject = choice(
+        "subject",
+        "Finding",
+        {key: f"{clean(entry['id'], 20)} {clean(entry['title'], 120)}" for key, entry in findings.items()},
+    )
     finding = findings[subject]
     title(finding["title"], 2)
     prose(finding.get("why_spurious"))
     prose(finding.get("recommendation"))
-    prose("Accept: the finding is right. Correct: it is right, but should say something else. Reject: it is a false alarm.", dim=True)
+    prose(
+        "Accept: the finding is right. Correct: it is right, but should say something else. Reject: it is a false alarm.",
+        dim=True,
+    )
     _form(reviews, "finding", subject, finding["title"], name)
 
 
@@ -121,9 +160,15 @@ def _rivals(results: Results, method: str, given: Mapping[str, str]) -> dict[str
             others = [label for label in labels if label not in unit.labels]
             rival = random.Random(f"control {key}").choice(others) if others else ""  # noqa: S311 - no secret
         elif method == "second":
-            rival = next((str(entry.get("label", "")) for entry in unit.candidates if entry.get("label") != unit.label), "")
+            rival = next(
+                (str(entry.get("label", "")) for entry in unit.candidates if entry.get("label") != unit.label), ""
+            )
         else:
-            scored = [(value, str(entry.get("label", ""))) for entry in unit.candidates if (value := number_of(entry.get(method))) is not None]
+            scored = [
+                (value, str(entry.get("label", "")))
+                for entry in unit.candidates
+                if (value := number_of(entry.get(method))) is not None
+            ]
             rival = max(scored)[1] if scored else ""
         if rival and rival.strip().casefold() != unit.label.strip().casefold():
             found[key] = rival
@@ -145,7 +190,10 @@ def _read_labels(data: bytes) -> dict[str, str]:
 
 
 def _compare(results: Results, reviews: Reviews, name: str) -> None:
-    prose("Two labels for the same neuron, in an order that does not tell which is whose. Choose the one that describes the tiles best.")
+    prose(
+        "Two labels for the same neuron, in an order that does not tell which is whose. "
+        "Choose the one that describes the tiles best."
+    )
     method = choice("method", "Compare ours with", METHODS)
     given: dict[str, str] = {}
     if method == "own":
@@ -163,7 +211,11 @@ def _compare(results: Results, reviews: Reviews, name: str) -> None:
         if waiting:
             _pair(results.unit(waiting[0]), rivals[waiting[0]], method, name, reviews)
         else:
-            prose("Nothing is left to compare with this method." if rivals else "This method has no label that differs from ours.")
+            prose(
+                "Nothing is left to compare with this method."
+                if rivals
+                else "This method has no label that differs from ours."
+            )
     _rates(reviews)
 
 
@@ -171,7 +223,10 @@ def _pair(unit: Unit, rival: str, method: str, name: str, reviews: Reviews) -> N
     tile_strip(unit.top_images[:10], 118, captions=False)
     ours_first = random.Random(f"{name} {method} {unit.id}").random() < 0.5  # noqa: S311 - no secret
     first, second = (unit.label, rival) if ours_first else (rival, unit.label)
-    buttons = {f"**A** · {markdown(first, 80)}": "ours" if ours_first else "theirs", f"**B** · {markdown(second, 80)}": "theirs" if ours_first else "ours"}
+    buttons = {
+        f"**A** · {markdown(first, 80)}": "ours" if ours_first else "theirs",
+        f"**B** · {markdown(second, 80)}": "theirs" if ours_first else "ours",
+    }
     columns = st.columns([1.5, 1.5, 1, 1])
     entries = [*buttons.items(), ("Both alike", "both"), ("Neither", "neither")]
     for place, (column, (label, winner)) in enumerate(zip(columns, entries, strict=True)):
@@ -188,8 +243,18 @@ def _rates(reviews: Reviews) -> None:
     rows = []
     for method, tally in tallies.items():
         low, high = wilson(tally.ours, tally.decided)
-        share = f"{figure(100 * tally.ours / tally.decided, 0)} %" if tally.decided else "–"
-        rows.append((METHODS.get(method, method), tally.ours, tally.theirs, tally.both, tally.neither, share, f"{figure(100 * low, 0)} to {figure(100 * high, 0)} %"))
+        share = f"{figure(100 * tally.ours / tally.decided, 0)} %" if tally.decided else "\u2013"
+        rows.append(
+            (
+                METHODS.get(method, method),
+                tally.ours,
+                tally.theirs,
+                tally.both,
+                tally.neither,
+                share,
+                f"{figure(100 * low, 0)} to {figure(100 * high, 0)} %",
+            )
+        )
     listed(("Against", "Ours", "Theirs", "Both", "Neither", "Ours wins", "95 % (Wilson)"), rows)
 
 
@@ -202,10 +267,20 @@ def _history(results: Results, reviews: Reviews, name: str) -> None:
     rows = [
         (entry.number, *(getattr(entry.review, column) for column in columns[1:-1]), entry.written) for entry in entries
     ]
-    listed(("No.", "About", "Subject", "Label", "Decision", "Correction", "Who", "Note", "When (UTC)"), reversed(rows[-200:]), 120)
+    listed(
+        ("No.", "About", "Subject", "Label", "Decision", "Correction", "Who", "Note", "When (UTC)"),
+        reversed(rows[-200:]),
+        120,
+    )
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(columns)
     # A cell that begins like a formula would be run by a spreadsheet.
     writer.writerows([f"'{cell}" if str(cell)[:1] in ("=", "+", "-", "@") else cell for cell in row] for row in rows)
-    st.download_button("Download as CSV", stream.getvalue().encode("utf-8", "replace"), "reviews.csv", "text/csv", icon=":material/download:")
+    st.download_button(
+        "Download as CSV",
+        stream.getvalue().encode("utf-8", "replace"),
+        "reviews.csv",
+        "text/csv",
+        icon=":material/download:",
+    )
