@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dnd_core.verification import health
 from geoaudit.checks.base import AuditContext
 from geoaudit.findings import CheckResult, CheckStatus
+from geoaudit.heads import find_head
 
 __all__ = ["ClassEvidence", "UnitHealth", "class_evidence", "duplicates"]
 
@@ -68,35 +69,14 @@ def class_evidence(context: AuditContext, layer: str) -> ClassEvidence:
     """
     values = np.asarray(context.activations[layer], dtype=np.float64)
     logits = context.logits.astype(np.float64)
-    head = linear_head(context, layer)
+    head = find_head(context.network.module, values, logits)
     if head is not None:
-        weights, r2 = head, 1.0
+        weights, r2 = head.weight, 1.0
     else:
         weights, r2 = _ridge(context, values, logits)
     moved = np.abs(weights) * np.abs(values - values.mean(axis=0)).mean(axis=0)
     total = moved.sum(axis=1, keepdims=True)
     return ClassEvidence(layer, moved / np.where(total > 0, total, 1.0), r2, head is not None)
-
-
-def linear_head(context: AuditContext, layer: str) -> Floats | None:
-    """(classes, units) weights of the linear layer that turns a layer's pooled activations into the logits, or None.
-
-    A linear layer counts only if it reproduces the logits from the recorded activations.
-    """
-    from torch import nn
-
-    values = np.asarray(context.activations[layer])
-    for module in reversed(list(context.network.module.modules())):
-        if not isinstance(module, nn.Linear):
-            continue
-        if (module.out_features, module.in_features) != (context.logits.shape[1], values.shape[1]):
-            continue
-        weights = module.weight.detach().cpu().double().numpy()
-        bias = 0.0 if module.bias is None else module.bias.detach().cpu().double().numpy()
-        answer = values @ weights.T + bias
-        if np.allclose(answer, context.logits, rtol=1e-3, atol=1e-3 * float(np.abs(context.logits).max())):
-            return np.asarray(weights, dtype=np.float64)
-    return None
 
 
 def _ridge(context: AuditContext, values: Floats, logits: Floats) -> tuple[Floats, float]:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geoaudit.checks.unit_health import UnitHealth, class_evidence, duplicates, linear_head
+from geoaudit.checks.unit_health import UnitHealth, class_evidence, duplicates
+from geoaudit.heads import find_head
 
 from .planted import Classifier, context_of, network_of, tiles
 
@@ -69,7 +70,7 @@ def test_regression_stands_in_for_a_head(known) -> None:
     module.add_module("twice", nn.Linear(5, 4))
     module.add_module("head", nn.Linear(4, 3))
     context = context_of(network_of(module), images, layers=["features", "output"])
-    assert linear_head(context, "features") is None
+    assert find_head(context.network.module, context.activations["features"], context.logits) is None
     evidence = class_evidence(context, "features")
     assert not evidence.exact
     assert evidence.r2 > 0.99
@@ -95,4 +96,4 @@ def test_all_dead_is_inconclusive(known) -> None:
 def test_squared_logits_have_no_linear_head() -> None:
     images, _ = tiles(haze=0.0)
     context = context_of(network_of(Known(squared=True)), images)
-    assert linear_head(context, "features") is None
+    assert find_head(context.network.module, context.activations["features"], context.logits) is None
