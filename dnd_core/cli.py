@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dnd_core.folders import FolderImages
     from dnd_core.images import ImageSet
 
-__all__ = ["describe", "layers", "main", "run"]
+__all__ = ["describe_folder", "layers", "main", "run"]
 
 Spec = str | dict[str, Any]
 PAPER = DescribeConfig()
@@ -46,7 +46,8 @@ def layers(
         print(f"{info.name:<{width}}  {info.kind:<8}  {info.units:>6}  {tuple(info.shape)}")  # noqa: T201
 
 
-def describe(
+# Not called describe: the parser would look that name up in dnd_core, and torch be imported to show help.
+def describe_folder(
     model: str,
     images: Path,
     layer: list[str] | str,
@@ -95,7 +96,7 @@ def describe(
     from dnd_core.backends.assembly import assemble
     from dnd_core.folders import FolderImages
     from dnd_core.loading import load
-    from dnd_core.pipeline import describe as describe_network
+    from dnd_core.pipeline import describe
     from dnd_core.progress import ProgressReport
     from dnd_core.registry import takes
 
@@ -136,7 +137,7 @@ def describe(
     header = {"skipped": [list(item) for item in skipped]}
     names = layer.split(",") if isinstance(layer, str) else layer
     with ProgressReport(quiet) as progress:
-        run_ = describe_network(
+        done = describe(
             network,
             probe,
             [name.strip() for name in names],
@@ -147,7 +148,7 @@ def describe(
             progress=progress,
             header=header,
         )
-    summarise(run_.neurons, out)
+    summarise(done.neurons, out)
 
 
 def _apart(
@@ -213,14 +214,20 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
 
 
 def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -> list[str]:
-    """Options as the parser wants them: ``--fail-on`` is ``--fail_on``, and ``--resume`` alone is ``--resume true``."""
+    """Words as the parser wants them: ``--fail-on`` is ``--fail_on``, ``--resume`` alone is ``--resume true``, and a word
+    right after the command is the command's first argument.
+    """
     flags = {
         f"--{name}"
         for command in commands.values()
         for name, parameter in inspect.signature(command).parameters.items()
         if parameter.annotation in (bool, "bool")
     }
-    spelled: list[str] = []
+    words, spelled = list(words), []
+    if len(words) > 1 and words[0] in commands and not words[1].startswith("-"):
+        first = next(iter(inspect.signature(commands[words[0]]).parameters.values()), None)
+        if first is not None and first.default is first.empty:
+            words.insert(1, f"--{first.name}")
     for number, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option.startswith("--"):
@@ -252,7 +259,7 @@ def _parser() -> type[Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``dnd``."""
-    return run({"describe": describe, "layers": layers}, argv, "dnd")
+    return run({"describe": describe_folder, "layers": layers}, argv, "dnd")
 
 
 if __name__ == "__main__":

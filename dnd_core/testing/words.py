@@ -17,23 +17,23 @@ class WordVectors:
     Texts that share words are alike; synonyms are not.
 
     Args:
-        size: dimensions of the space.
+        dimensions: of the space.
     """
 
-    def __init__(self, size: int = 64) -> None:
-        self.size = size
-        self.fingerprint = f"word-vectors-{size}"
+    def __init__(self, dimensions: int = 64) -> None:
+        self.dimensions = dimensions
+        self.fingerprint = f"word-vectors-{dimensions}"
         self._directions: dict[str, NDArray[np.float32]] = {}
 
     def _direction(self, word: str) -> NDArray[np.float32]:
         if word not in self._directions:
-            drawn = np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.size)
+            drawn = np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dimensions)
             self._directions[word] = drawn.astype(np.float32)
         return self._directions[word]
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, size) float32 rows of length one; a text without words has a direction of its own."""
-        rows = np.zeros((len(texts), self.size), dtype=np.float32)
+        """(N, dimensions) float32 rows of length one; a text without words has a direction of its own."""
+        rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in text.lower().split() or ["-"]:
                 row += self._direction(word)
