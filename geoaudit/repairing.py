@@ -1,0 +1,255 @@
+"""The command ``mitigate``: read a finished run, repair its network, write a checkpoint and a card beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from dnd_core.config import DescribeConfig
+from dnd_core.errors import ConfigError, NetworkError, StoreError, StoreMismatch
+from dnd_core.store import write_atomic
+from geoaudit.heads import LinearHead
+from geoaudit.mitigation import By, Mitigation, repair
+from geoaudit.settings import AuditSettings
+
+if TYPE_CHECKING:
+    from dnd_core.pipeline import Backends
+    from geoaudit.audit import Subject
+    from geoaudit.cards import ModelCard
+    from geoaudit.checks.base import AuditContext
+
+__all__ = ["mitigate", "write_checkpoint"]
+
+# Images put through the written checkpoint to see that it answers as computed.
+CHECKED = 64
+
+
+def mitigate(
+    run_dir: Path, finding: str, by: By, config: Path | None = None, out: Path | None = None, **progress: Any
+) -> Mitigation:
+    """Repair the network of a run against one of its findings.
+
+    Args:
+        run_dir: a finished audit.
+        finding: id or fingerprint of the finding, as in ``audit.json``.
+        by: ``prune`` or ``retrain-head``.
+        config: the audit's YAML file; a run of the bundled demonstration does without.
+        out: folder of the new checkpoint, card and ``mitigation.json``; below the run by default.
+        progress: ``report`` as of :class:`geoaudit.checks.base.AuditContext`.
+
+    Raises:
+        DndError: the run, the finding or the network does not allow it; the sentence says why and what does.
+    """
+    from geoaudit.cards import load_card, write_card
+    from geoaudit.networks import load_network
+
+    chosen = _finding(run_dir, finding)
+    subject, backends, checkpoint, card_path = _subject(run_dir, config)
+    card = load_card(card_path)
+    folder = out if out is not None else run_dir / "mitigation" / f"{chosen['id']}-{by}"
+    target = folder / f"{checkpoint.stem}-{chosen['id']}-{by}{checkpoint.suffix}"
+    for path in (target, target.with_suffix(".json")):
+        if path.exists():
+            raise ConfigError(f"{path} is there already and is not overwritten: choose another --out folder")
+    context = _context(run_dir, subject, backends, progress)
+    done, report = repair(context, chosen, by)
+    write_checkpoint(checkpoint, target, done.head)
+    new_card = _card(card, target, report)
+    write_card(new_card, target.with_suffix(".json"))
+    _check(load_network(target, new_card, channels=subject.network.channels), context, done.head, done.layer)
+    report = replace(report, written={"checkpoint": target.name, "card": target.with_suffix(".json").name})
+    text = json.dumps(report.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+    write_atomic(folder / "mitigation.json", text + "\n")
+    return report
+
+
+def _finding(run_dir: Path, wanted: str) -> Mapping[str, Any]:
+    path = run_dir / "audit.json"
+    try:
+        findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{run_dir} holds no audit.json that can be read: give the folder of a finished audit"
+        ) from error
+    for found in findings:
+        if wanted in (found["id"], found["fingerprint"]):
+            return dict(found)
+    known = ", ".join(found["id"] for found in findings) or "none"
+    raise ConfigError(f"{run_dir} has no finding {wanted!r}; it has {known}")
+
+
+def _subject(run_dir: Path, config: Path | None) -> tuple[Subject, Backends, Path, Path]:
+    """The audited network and probe again, with the paths of the checkpoint and its card.
+
+    Raises:
+        ConfigError: the configuration is missing, or names no card.
+        StoreMismatch: it is not the run's.
+    """
+    from geoaudit.launch import prepare
+    from geoaudit.settings import load_config
+
+    manifest = _json(run_dir / "manifest.json")
+    if config is not None:
+        loaded = load_config(config)
+        card = loaded.model.get("card")
+        if card is None:
+            raise ConfigError(f"{config}: model.card is missing, and a repaired network needs one to be loaded again")
+        subject, backends = prepare(loaded)
+        paths = Path(loaded.model["checkpoint"]), Path(card)
+    else:
+        subject, backends, paths = _bundled(run_dir, manifest)
+    for what, ours in (("model", subject.network.fingerprint), ("probe", subject.probe.fingerprint)):
+        if manifest[what]["fingerprint"] != ours:
+            raise StoreMismatch(f"the {what} of {config or 'the demonstration'} is not the one that {run_dir} audited")
+    return subject, backends, *paths
+
+
+def _bundled(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[Subject, Backends, tuple[Path, Path]]:
+    from geoaudit import bundled
+    from geoaudit.demo import demo_subject
+
+    settings = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    settings.pop("layers", None)
+    for name, model in bundled.checkpoints().items():
+        if model.load_card().name == manifest["model"]["name"]:
+            subject, backends = demo_subject(name, DescribeConfig.from_dict(settings), AuditSettings())
+            return subject, backends, (model.checkpoint, model.card)
+    raise ConfigError(f"{run_dir} did not audit a bundled network: give the audit's configuration with --config")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): give the folder of a finished audit") from error
+
+
+def _context(run_dir: Path, subject: Subject, backends: Backends, progress: Mapping[str, Any]) -> AuditContext:
+    """What the repair asks of an audit, from the run's own arrays."""
+    import pandas as pd
+
+    from dnd_core.layers import resolve
+    from geoaudit.checks.base import AuditContext
+
+    settings = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    layers = tuple(resolve(subject.network, subject.layers))
+    try:
+        activations = {
+            info.name: np.load(run_dir / "activations" / f"{info.name}.npy", mmap_mode="r") for info in layers
+        }
+        logits = np.load(run_dir / "predictions" / "logits.npy")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{run_dir} lacks activations or predictions ({error}): run the audit again") from error
+    return AuditContext(
+        network=subject.network,
+        images=subject.probe,
+        layers=layers,
+        neurons=pd.DataFrame(),
+        groups=pd.DataFrame(),
+        activations=activations,
+        logits=logits,
+        encoder=backends.text_encoder,
+        definitions={},
+        evaluated=np.arange(len(subject.probe)),
+        held_out=subject.held_out,
+        seed=int(settings.get("seed", 0)),
+        pooling=settings["probing"]["pooling"],
+        **progress,
+    )
+
+
+def write_checkpoint(source: Path, target: Path, head: LinearHead) -> None:
+    """Copy a checkpoint with another head in it; everything else stays as it is.
+
+    Args:
+        source: a Lightning checkpoint, state dict or safetensors file; only read.
+        target: the new file, of the same kind.
+        head: the new weights.
+
+    Raises:
+        NetworkError: the file holds no such layer of that shape, or cannot be read.
+    """
+    import torch
+
+    from geoaudit.networks.checkpoints import read_checkpoint
+
+    read_checkpoint(source)
+    if source.suffix == ".safetensors":
+        from safetensors.torch import load_file, save
+
+        state = dict(load_file(source))
+        _put(state, head, source)
+        write_atomic(target, save(state))
+        return
+    content = torch.load(source, map_location="cpu", weights_only=True)
+    state = next((content[n] for n in ("state_dict", "model_state_dict", "model") if n in content), content)
+    _put(state, head, source)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(target, buffer.getvalue())
+
+
+def _put(state: dict[str, Any], head: LinearHead, source: Path) -> None:
+    import torch
+
+    for part, values in (("weight", head.weight), ("bias", head.bias)):
+        wanted = f"{head.name}.{part}"
+        names = [name for name in state if name == wanted or name.endswith(f".{wanted}")]
+        if len(names) != 1 or tuple(state[names[0]].shape) != values.shape:
+            raise NetworkError(
+                f"{source}: has no {wanted} of shape {values.shape} of its own to replace, so the repair cannot be written"
+            )
+        state[names[0]] = torch.from_numpy(values).to(state[names[0]].dtype)
+
+
+def _card(card: ModelCard, target: Path, report: Mitigation) -> ModelCard:
+    from geoaudit.cards import Measure
+
+    note = f"held-out blocks of the audit, after the repair of {report.finding}"
+    measures = tuple(
+        Measure(
+            line.name,
+            line.after.value,
+            line.n,
+            min(line.after.low, line.after.value),
+            max(line.after.high, line.after.value),
+            note,
+        )
+        for line in report.lines
+        if np.isfinite([line.after.value, line.after.low, line.after.high]).all()
+    )
+    return replace(
+        card,
+        name=f"{card.name}, {report.by} against {report.finding}",
+        checkpoint=target.name,
+        sha256=hashlib.sha256(target.read_bytes()).hexdigest(),
+        training=f"{card.training} Repaired after an audit: {report.words}.".strip(),
+        measures=measures,
+        issues=(*card.issues, f"Repaired against: {report.title}. Audit it again before use."),
+    )
+
+
+def _check(network: Any, context: AuditContext, head: LinearHead, layer: str) -> None:
+    """The written file must answer as the repair was computed.
+
+    Raises:
+        NetworkError: it does not.
+    """
+    import torch
+
+    rows = np.unique(np.linspace(0, len(context.images) - 1, min(CHECKED, len(context.images))).astype(int))
+    answer = network(torch.from_numpy(np.ascontiguousarray(context.images.pixels(rows.tolist())))).numpy()
+    expected = head(context.activations[layer][rows])
+    if not np.allclose(answer, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max())):
+        raise NetworkError(
+            f"{network.name}: the written checkpoint does not answer as computed (off by up to "
+            f"{float(np.abs(answer - expected).max()):.3g}); do not use it"
+        )
