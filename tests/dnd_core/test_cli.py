@@ -193,7 +193,7 @@ def test_a_misspelt_command_is_one_line_and_exit_code_2(capsys, words, message):
 
 
 def test_debug_shows_the_traceback():
-    words = ["layers", "--model", "timm:nothing_like_it", "--random-weights"]
+    words = ["layers", "--model", "nothing_like_it"]
     plain, debug = (
         subprocess.run([sys.executable, "-m", "dnd_core.cli", *words, *more], capture_output=True, text=True)
         for more in ([], ["--debug"])
@@ -201,7 +201,7 @@ def test_debug_shows_the_traceback():
     assert (plain.returncode, debug.returncode) == (2, 1)
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
-    assert "timm has no model 'nothing_like_it'" in plain.stderr.splitlines()[-1]
+    assert "package.module:factory, got 'nothing_like_it'" in plain.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["describe", "--help"]])

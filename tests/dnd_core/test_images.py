@@ -27,7 +27,8 @@ def test_pixels_are_the_same_through_every_door(images):
     np.testing.assert_array_equal(stack[0], images[4].pixels)
     part = Subset(images, [5, 1, 4])
     assert isinstance(part, ImageSet)
-    assert (len(part), part.shape, part.channels, part.class_names) == (3, images.shape, images.channels, ("water", "forest"))  # fmt: skip
+    assert (len(part), part.shape, part.channels) == (3, images.shape, images.channels)
+    assert part.class_names == ("water", "forest")
     np.testing.assert_array_equal(part.pixels([2, 1]), stack)
     assert part[0].metadata == {"source": "tile 5"}
     assert part.labels.tolist() == [1, 1, 0]
@@ -100,8 +101,8 @@ PIXELS = np.zeros((2, 3, 4, 4), dtype=np.float32)
         (lambda: ProbeImage(PIXELS[0], np.zeros((4, 4, 3), dtype=np.uint8), channels=("a", "b")), "2 channels named"),
         (lambda: ProbeImage(PIXELS[0], np.zeros((4, 5, 3), dtype=np.uint8)), "rgb must be"),
         (lambda: ProbeImage(PIXELS[0], np.zeros((4, 4, 3))), "uint8"),
-        (lambda: ArrayImages(PIXELS[0]), ""),
-        (lambda: ArrayImages(PIXELS, channels=("a", "b")), ""),
+        (lambda: ArrayImages(PIXELS[0]), "pixels"),
+        (lambda: ArrayImages(PIXELS, channels=("a", "b")), "pixels must be"),
         (lambda: ArrayImages(PIXELS[:, :2], channels=("a", "b")), "rgb"),
         (lambda: ArrayImages(PIXELS, labels=np.zeros(3, dtype=np.int64)), "labels has 3 entries for 2 images"),
         (lambda: ArrayImages(PIXELS, blocks=np.zeros(1, dtype=np.int64)), "blocks has 1 entries for 2 images"),
