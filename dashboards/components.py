@@ -40,6 +40,8 @@ STATUSES: Mapping[str, tuple[str, str, str]] = {
 }
 # Controls, lone surrogates, and marks that turn the direction of everything after them.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
+# No-break spaces stay: they hold figures together.
+_SPACE = re.compile(r"[ \t\n\r]+")
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$<>:&])")
 
 
@@ -63,7 +65,7 @@ def style() -> None:
 
 def clean(value: Any, most: int = 300) -> str:
     """A text from a run without what cannot be seen, cut to ``most`` characters; not yet escaped."""
-    text = " ".join(_UNSEEN.sub(" ", str("" if value is None else value)[: most * 4]).split())
+    text = _SPACE.sub(" ", _UNSEEN.sub(" ", str("" if value is None else value)[: most * 4])).strip()
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
