@@ -30,7 +30,7 @@ from geoaudit.settings import AuditSettings
 __all__ = ["Audit", "Subject", "audit", "false_alarm_rate"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "checks": 1, "maps": 1, "thumbnails": 1, "findings": 1}
+VERSIONS = {"predictions": 1, "checks": 2, "maps": 1, "thumbnails": 1, "findings": 2}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 
@@ -219,7 +219,7 @@ def _context(
 ) -> AuditContext:
     captions = pd.read_parquet(store.root / "captions.parquet")
     whole = captions[captions["left"] == WHOLE[0]]
-    said = whole.set_index("image")["caption"]
+    said = dict(zip(whole["image"].tolist(), whole["caption"].tolist(), strict=True))
     labels = subject.probe.labels
     predicted = logits.argmax(axis=1)
     reference = predicted if labels is None else np.where(labels >= 0, labels, predicted)
@@ -234,7 +234,7 @@ def _context(
         encoder=backends.text_encoder,
         definitions=dict(subject.definitions or {}),
         evaluated=choose_evaluated(reference, options.evaluated, settings.seed),
-        captions=said.tolist() if len(said) else None,
+        captions=[str(said.get(index, "")) for index in range(len(subject.probe))] if said else None,
         held_out=run.held_out,
         seed=settings.seed,
         draws=options.draws,

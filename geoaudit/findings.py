@@ -220,8 +220,8 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
         alpha: false-discovery rate.
 
     Returns:
-        Findings, most severe first; hypotheses that are not significant or whose concept belongs to the class are
-        left out.
+        Findings, most severe first. Left out are hypotheses that are not significant, whose concept belongs to the class,
+        that no evidence supports, or that repeat what a concept group's finding says.
     """
     from scipy.stats import false_discovery_control
 
@@ -231,18 +231,35 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
     findings = []
     for hypothesis, value in zip(hypotheses, q, strict=True):
         held = {e.grade for e in hypothesis.evidence if e.holds}
-        if value > alpha or not hypothesis.spurious or not held:
+        if value > alpha or not hypothesis.spurious or not _supported(hypothesis, held):
             continue
-        severity: Severity = "info"
-        if 1 in held or 2 in held:
-            severity = "minor"
+        severity: Severity = "minor"
         if {2, 3} <= held:
             severity = "major"
             if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
                 severity = "critical"
         title = hypothesis.title or f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
         findings.append(Finding(hypothesis, severity, max(held), float(value), title))
-    return rank(findings)
+    return rank([finding for finding in findings if not _covered(finding, findings)])
+
+
+def _supported(hypothesis: Hypothesis, held: set[int]) -> bool:
+    """Whether the evidence makes a finding. For a concept group the experiment must be on the group's own units: that they
+    fire with a class, or that painting the concept changes it, says nothing about what these units do.
+    """
+    return 3 in held if hypothesis.group >= 0 else bool(held)
+
+
+def _covered(finding: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether a concept group's finding of at least this severity already says the same of the same class."""
+    mine = finding.hypothesis
+    return mine.group < 0 and any(
+        other.hypothesis.group >= 0
+        and other.hypothesis.class_name == mine.class_name
+        and mine.concept in other.hypothesis.concept
+        and SEVERITIES.index(other.severity) <= SEVERITIES.index(finding.severity)
+        for other in findings
+    )
 
 
 def rank(findings: Sequence[Finding]) -> list[Finding]:

@@ -44,7 +44,7 @@ class AuditSettings:
     alpha: float = 0.05
     pool_share: float = 0.25
     map_units: int = 1
-    map_stride: int = 4
+    map_stride: int = 8
 
     def __post_init__(self) -> None:
         rules = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -93,7 +94,7 @@ class AuditContext:
         draws: bootstrap and permutation draws.
         pooling: how activations were pooled.
         batch_size: images a forward pass.
-        captions: of every image, or None.
+        captions: of every image, empty where none was made; or None.
         held_out: indices of the images kept from describing.
         tables: rows for the run's tables, by table.
         chance_gaps: ablation gaps of random unit sets, from which the gate's false-alarm rate is measured.
@@ -182,14 +183,44 @@ class AuditContext:
             self._painted[key] = np.concatenate(parts)
         return self._painted[key]
 
-    def prevalence(self, concept: str) -> float | None:
-        """Share of the probe whose captions say that the concept is there; None without captions."""
+    def shows(self, concept: str) -> NDArray[np.bool_] | None:
+        """(images,) whether each image's caption says that the concept is there; None without captions."""
         if self.captions is None:
             return None
         from dnd_core.presence import presence
 
-        said = presence([concept], self.captions, self.encoder)[0]
-        return float((said >= SAID).mean())
+        # A caption that was never made is empty, and an empty caption says nothing.
+        return np.asarray(presence([concept], self.captions, self.encoder)[0] >= SAID)
+
+    def footprint(self, chosen: NDArray[np.bool_]) -> dict[str, Any] | None:
+        """The ground that some of the probe's images cover, as a GeoJSON geometry; None where nobody knows."""
+        from pyproj import Transformer
+        from shapely import box, set_precision, transform, union_all
+        from shapely.geometry import mapping
+
+        places = [self.images[int(i)].metadata for i in np.flatnonzero(chosen)]
+        systems = {place.get("crs") for place in places}
+        if len(systems) != 1 or None in systems or not all(place.get("bounds") for place in places):
+            return None
+        ground = union_all([box(*place["bounds"]) for place in places])
+        to_degrees = Transformer.from_crs(systems.pop(), "EPSG:4326", always_xy=True)
+        degrees = transform(ground, lambda xy: np.column_stack(to_degrees.transform(xy[:, 0], xy[:, 1])))
+        shape: dict[str, Any] = json.loads(json.dumps(mapping(set_precision(degrees, 1e-6))))
+        return shape
+
+    def prevalence(self, concept: str) -> float | None:
+        """Share of the probe whose captions say that the concept is there; None without captions.
+
+        Counted on held-out images where there are any: the others were captioned because units fire on them.
+        """
+        said = self.shows(concept)
+        if said is None or self.captions is None:
+            return None
+        known = np.array([bool(caption) for caption in self.captions])
+        kept = np.zeros(len(known), dtype=bool)
+        kept[self.held_out] = True
+        counted = known & kept if (known & kept).any() else known
+        return float(said[counted].mean()) if counted.any() else None
 
     @cached_property
     def hectares(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,6 +287,11 @@ class ConceptReliance:
             holds,
         )
 
+    def _ground(self, context: AuditContext, group: _Group, target: int) -> dict[str, Any] | None:
+        """Where the class is predicted and the concept is there: the ground whose map should not be trusted."""
+        said = context.shows(group.name)
+        return None if said is None else context.footprint(said & (context.predicted == target))
+
     def _hypothesis(
         self,
         context: AuditContext,
@@ -336,6 +342,7 @@ class ConceptReliance:
             counterexamples=tuple(counter),
             group=group.number,
             area_ha=context.area_of(clean.rows, flipped),
+            footprint=self._ground(context, group, target) if evidence[-1].holds else None,
             recommendation=advice,
             limitations=(
                 f"Effects below {MIN_EFFECT:.0%} are not reported. "

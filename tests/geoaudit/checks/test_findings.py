@@ -45,7 +45,7 @@ def hypothesis(*grades: int, **given) -> Hypothesis:
     [
         ((1,), 0.5, "minor"),
         ((2,), 0.5, "minor"),
-        ((3,), 0.5, "info"),
+        ((3,), 0.5, "minor"),
         ((1, 3), 0.5, "minor"),
         ((2, 3), None, "major"),
         ((2, 3), 0.04, "major"),
@@ -56,6 +56,20 @@ def test_severity_never_exceeds_the_evidence(grades, prevalence, severity) -> No
     (finding,) = judge([hypothesis(*grades, prevalence=prevalence)])
     assert finding.severity == severity
     assert finding.grade == max(grades)
+
+
+def test_a_concept_group_needs_its_own_units_to_matter() -> None:
+    """Painting a concept says nothing about the units of one of several groups that speak of it."""
+    assert judge([hypothesis(1, group=4)]) == []
+    assert judge([hypothesis(1, 2, group=4)]) == []
+    assert judge([hypothesis(1, 2, 3, group=4)])[0].severity == "major"
+
+
+def test_a_sensor_probe_that_repeats_a_group_is_left_out() -> None:
+    group = hypothesis(1, 2, 3, group=4, concept="thin haze")
+    probe = hypothesis(2, rule="sensor-probe", concept="haze")
+    other = hypothesis(2, rule="sensor-probe", concept="haze", class_name="forest")
+    assert [f.hypothesis for f in judge([probe, group, other])] == [group, other]
 
 
 def test_evidence_that_does_not_hold_counts_for_nothing() -> None:
