@@ -9,7 +9,8 @@ import numpy as np
 
 from dnd_core.pipeline import Run
 from geoaudit.checks.base import AuditContext
-from geoaudit.findings import SEVERITIES, CheckResult, Finding
+from geoaudit.findings import CheckResult, Finding
+from geoaudit.gate import summary
 from geoaudit.statistics import wilson_interval
 
 __all__ = ["audit_document"]
@@ -37,6 +38,19 @@ def audit_document(
         rate: measured false-alarm rate of the ablation gate and its upper bound.
         notes: of the input contract.
     """
+    checks = [
+        {
+            "rule": result.rule,
+            "title": result.title,
+            "status": result.status,
+            "reason": result.reason,
+            "tested": result.tested,
+            "null": result.null,
+            "cost": result.cost,
+        }
+        for result in results
+    ]
+    found = [finding.to_dict(number) for number, finding in enumerate(findings, start=1)]
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": manifest["tool"],
@@ -50,21 +64,10 @@ def audit_document(
             "upper_bound": round(rate[1], 6),
             "null": "random units matched in number and activation norm, put through the ablation rung",
         },
-        "checks": [
-            {
-                "rule": result.rule,
-                "title": result.title,
-                "status": result.status,
-                "reason": result.reason,
-                "tested": result.tested,
-                "null": result.null,
-                "cost": result.cost,
-            }
-            for result in results
-        ],
-        "findings": [finding.to_dict(number) for number, finding in enumerate(findings, start=1)],
+        "checks": checks,
+        "findings": found,
         "notes": [dict(note) for note in notes],
-        "summary": _summary(results, findings),
+        "summary": summary(checks, found),
     }
 
 
@@ -100,20 +103,3 @@ def _accuracy(context: AuditContext) -> dict[str, Any] | None:
 def _share(hits: int, n: int) -> dict[str, Any]:
     low, high = np.asarray(wilson_interval(hits, n), dtype=float).ravel()
     return {"value": round(hits / n, 6), "ci": [round(float(low), 6), round(float(high), 6)], "n": n}
-
-
-def _summary(results: Sequence[CheckResult], findings: Sequence[Finding]) -> dict[str, Any]:
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
-    worst = next((severity for severity in SEVERITIES if counts[severity]), None)
-    unsure = [r for r in results if r.status in ("not_run", "inconclusive")]
-    if findings:
-        first = findings[0]
-        sentence = f"{first.title} ({first.severity}, evidence grade {first.grade})."
-        if len(findings) > 1:
-            sentence += f" {len(findings) - 1} more findings."
-    else:
-        sentence = "No check found the network leaning on anything spurious."
-    if unsure:
-        sentence += f" {len(unsure)} checks could not decide."
-    status = "fail" if worst in ("critical", "major") else "inconclusive" if unsure else "pass"
-    return {"status": status, "worst_severity": worst, "counts": counts, "sentence": sentence}

@@ -239,6 +239,7 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
             if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
                 severity = "critical"
         title = hypothesis.title or f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
+        title = title[:1].upper() + title[1:]
         findings.append(Finding(hypothesis, severity, max(held), float(value), title))
     return rank([finding for finding in findings if not _covered(finding, findings)])
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from dnd_core.errors import ConfigError
 
-__all__ = ["Suppression", "apply_suppressions", "compare_baseline", "load_suppressions"]
+__all__ = ["Suppression", "apply_suppressions", "compare_baseline", "is_known", "load_suppressions"]
 
 _FIELDS = {"fingerprint", "reason", "by", "until"}
+_WORST = ("critical", "major", "minor", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ def _entry(path: Path, number: int, entry: Any) -> Suppression:
         raise ConfigError(f"{where} must have the fields fingerprint and reason")
     unknown = sorted(set(map(str, entry)) - _FIELDS)
     if unknown:
-        raise ConfigError(f"{where} has the unknown fields {', '.join(unknown)}; known are {', '.join(sorted(_FIELDS))}")
+        raise ConfigError(
+            f"{where} has the unknown fields {', '.join(unknown)}; known are {', '.join(sorted(_FIELDS))}"
+        )
     texts = {name: entry.get(name) for name in ("fingerprint", "reason")}
     for name, text in texts.items():
         if not isinstance(text, str) or not text.strip():
@@ -108,11 +111,31 @@ def apply_suppressions(
 
 
 def compare_baseline(audit: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
-    """The audit with each finding marked ``new``, ``unchanged`` or ``changed`` (in severity or status) against a baseline."""
+    """The audit with each finding marked ``new``, ``unchanged`` or ``changed`` against a baseline.
+
+    A finding that changed in severity or status says under ``before`` what it was.
+    """
     before = {finding["fingerprint"]: finding for finding in baseline.get("findings", ())}
     findings = []
     for finding in audit.get("findings", ()):
         old = before.get(finding["fingerprint"])
-        same = old is not None and (old["severity"], old["status"]) == (finding["severity"], finding["status"])
-        findings.append({**finding, "baseline": "new" if old is None else "unchanged" if same else "changed"})
+        kept = {name: value for name, value in finding.items() if name not in ("baseline", "before")}
+        if old is None:
+            findings.append({**kept, "baseline": "new"})
+        elif (old["severity"], old["status"]) == (finding["severity"], finding["status"]):
+            findings.append({**kept, "baseline": "unchanged"})
+        else:
+            was = {"severity": old["severity"], "status": old["status"]}
+            findings.append({**kept, "baseline": "changed", "before": was})
     return {**audit, "findings": findings}
+
+
+def is_known(finding: Mapping[str, Any]) -> bool:
+    """Whether the baseline held this finding open and at least as severe.
+
+    One that has grown worse is not known, nor is one that had been set aside then and is open now.
+    """
+    before = finding.get("before")
+    if finding.get("baseline") != "changed" or not before:
+        return finding.get("baseline") == "unchanged"
+    return before["status"] == "fail" and _WORST.index(before["severity"]) <= _WORST.index(finding["severity"])

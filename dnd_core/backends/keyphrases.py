@@ -157,7 +157,7 @@ class Keyphrases:
     def fingerprint(self) -> str:
         """What decides the candidates: version of the rules, options, encoder."""
         encoder = getattr(self.encoder, "fingerprint", type(self.encoder).__qualname__)
-        options = (1, self.diversity, self.compounds, self.longest, self.centrality, encoder)
+        options = (2, self.diversity, self.compounds, self.longest, self.centrality, encoder)
         return hashlib.sha256(repr(options).encode()).hexdigest()
 
     def check(self) -> None:

@@ -32,7 +32,8 @@ a an the this these those it its their his her our your my there here some any m
 mainly largely partly partially somewhat slightly very quite rather really almost nearly about only just also more most
 less least other another each every all both either one ones such like i we you they he she him them us what where when
 how so too out up off do does did can could will would may might seems appears photo photos photograph photographs
-image images picture pictures pic shot close-up closeup
+image images picture pictures pic shot close-up closeup tile
+scene part half whole overall little everywhere
 """
 _LINKS = frozenset(_LINK_WORDS.split())
 _BREAKS = frozenset(_BREAK_WORDS.split())

@@ -14,11 +14,16 @@ from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
-__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablations", "accuracy_change", "reliance"]
+__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablations", "accuracy_change", "points", "reliance"]
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
 RANDOM_SETS = 8
+
+
+def points(share: float) -> str:
+    """A difference of shares in words: "72 points" for 0.72."""
+    return f"{100 * share:.0f} points"
 
 
 @dataclass(frozen=True)

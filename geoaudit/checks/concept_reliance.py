@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, accuracy_change, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, accuracy_change, points, reliance
 from geoaudit.definitions import Relation, relate, stated
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
@@ -261,8 +261,8 @@ class ConceptReliance:
         return Evidence(
             2,
             "counterfactual reliance",
-            f"Painting {artefact.label} onto {effect.n} images that are not {name} turns {effect.value:+.0%} of them into "
-            f"{name} (95 % interval {effect.ci[0]:+.0%} to {effect.ci[1]:+.0%}).",
+            f"Painting {artefact.label} onto {effect.n} images that are not {name} raises the share called {name} by "
+            f"{points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}).",
             effect.value,
             effect.ci,
             effect.p,
@@ -277,9 +277,9 @@ class ConceptReliance:
         return Evidence(
             3,
             "ablation",
-            f"Holding the {group.size} units of '{group.name}' in {group.layer} at their mean makes {name} "
-            f"{own.value:+.0%} rarer on {gap.n} images of other classes {where}; {gap.value:+.0%} more than matched random "
-            f"units do (95 % interval {gap.ci[0]:+.0%} to {gap.ci[1]:+.0%}).",
+            f"Holding the {group.size} units of '{group.name}' in {group.layer} at their mean lowers the share called {name} "
+            f"among {gap.n} images of other classes {where} by {points(own.value)}; that is {points(gap.value)} more than "
+            f"matched random units do (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
             gap.value,
             gap.ci,
             gap.p,

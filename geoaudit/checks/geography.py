@@ -10,8 +10,9 @@ error, and the area of applicability after Meyer and Pebesma (2021).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,11 +28,12 @@ __all__ = ["Applicability", "Geography", "applicability", "explained_by_place", 
 FOLDS = 5
 FEWEST_BLOCKS = 4
 # A linear probe on more images than this takes minutes and its accuracy no longer moves.
-MOST_IMAGES = 4000
+MOST_IMAGES = 2000
 NEIGHBOURS = 8
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Place = tuple[str, tuple[float, float, float, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +175,12 @@ class Geography:
         layers = [info.name for info in context.layers if info.name != "output"]
         if not layers:
             return self._unsure("no layer before the output is described, so there are no features to probe")
-        places = _centres(context)
-        blocks = context.blocks if context.blocks is not None else _own_blocks(context)
-        rows = _usable(context, blocks, np.asarray(np.isfinite(places).all(axis=1)))
-        if len(np.unique(blocks[rows])) < FEWEST_BLOCKS or len(np.unique(context.reference[rows])) < 2:
+        rows, places, where = _usable(context)
+        if len(np.unique(where)) < FEWEST_BLOCKS or len(np.unique(context.reference[rows])) < 2:
             return self._unsure(
                 f"the labelled images lie in fewer than {FEWEST_BLOCKS} blocks, or only one class lies in two of them"
             )
-        labels, where = context.reference[rows], blocks[rows]
+        labels = context.reference[rows]
         features = np.asarray(context.activations[layers[-1]][rows], dtype=np.float64)
         imagery = _band_statistics(context, rows)
         context.report("geography", 0, 2)
@@ -196,7 +196,7 @@ class Geography:
         gap = _difference(context, net[0], net[1], where).estimate
         wrong = (context.predicted[rows] != labels).astype(np.float64)
         error = morans_i_points(
-            places[rows],
+            places,
             _residual(wrong[:, None], np.unique(labels, return_inverse=True)[1])[:, 0],
             neighbours=min(NEIGHBOURS, len(rows) - 1),
             permutations=199,
@@ -296,19 +296,26 @@ def _difference(context: AuditContext, a: Floats, b: Floats, where: Ints) -> Pai
     return paired_difference(a, b, blocks, n=context.draws, seed=context.seed)
 
 
-def _usable(context: AuditContext, blocks: Ints, placed: NDArray[np.bool_]) -> Ints:
-    """Labelled, placed images of classes that lie in two blocks or more, at most :data:`MOST_IMAGES` of them."""
+def _usable(context: AuditContext) -> tuple[Ints, Floats, Ints]:
+    """Labelled, placed images of classes that lie in two blocks or more, at most :data:`MOST_IMAGES` of them.
+
+    Returns:
+        Their indices, (n, 2) centres in metres, and blocks: the set's own, else squares eight images wide.
+    """
     labels = context.images.labels
-    known = placed if labels is None else placed & (labels >= 0)
-    kept = np.zeros(len(known), dtype=bool)
-    for target in np.unique(context.reference[known]):
-        mine = known & (context.reference == target)
-        kept |= mine & (len(np.unique(blocks[mine])) >= 2)
-    rows = np.flatnonzero(kept)
+    rows = np.arange(len(context.images)) if labels is None else np.flatnonzero(labels >= 0)
     if len(rows) > MOST_IMAGES:
         rng = np.random.default_rng([context.seed, 13])
         rows = np.sort(rng.choice(rows, MOST_IMAGES, replace=False))
-    return rows.astype(np.int64)
+    places = [_place(context.images[int(index)].metadata) for index in rows]
+    centres = _centres(places)
+    blocks = _own_blocks(places) if context.blocks is None else context.blocks[rows]
+    kept = np.zeros(len(rows), dtype=bool)
+    known = np.isfinite(centres).all(axis=1)
+    for target in np.unique(context.reference[rows[known]]):
+        mine = known & (context.reference[rows] == target)
+        kept |= mine & (len(np.unique(blocks[mine])) >= 2)
+    return rows[kept].astype(np.int64), centres[kept], blocks[kept]
 
 
 def _band_statistics(context: AuditContext, rows: Ints) -> Floats:
@@ -320,25 +327,20 @@ def _band_statistics(context: AuditContext, rows: Ints) -> Floats:
     return np.concatenate(parts).astype(np.float64)
 
 
-def _places(context: AuditContext) -> list[tuple[str, tuple[float, float, float, float]] | None]:
-    found: list[tuple[str, tuple[float, float, float, float]] | None] = []
-    for index in range(len(context.images)):
-        about = context.images[index].metadata
-        bounds = about.get("bounds")
-        if about.get("crs") and bounds is not None:
-            found.append((str(about["crs"]), (bounds[0], bounds[1], bounds[2], bounds[3])))
-        else:
-            found.append(None)
-    return found
+def _place(about: Mapping[str, Any]) -> Place | None:
+    bounds = about.get("bounds")
+    if not about.get("crs") or bounds is None:
+        return None
+    return str(about["crs"]), (float(bounds[0]), float(bounds[1]), float(bounds[2]), float(bounds[3]))
 
 
-def _centres(context: AuditContext) -> Floats:
-    """(N, 2) centres in metres on the equal-area grid EPSG:6933; NaN where an image has no place."""
+def _centres(places: Sequence[Place | None]) -> Floats:
+    """(n, 2) centres in metres on the equal-area grid EPSG:6933; NaN where an image has no place."""
     from pyproj import Transformer
 
-    centres = np.full((len(context.images), 2), np.nan)
+    centres = np.full((len(places), 2), np.nan)
     by_crs: dict[str, list[tuple[int, float, float]]] = {}
-    for index, place in enumerate(_places(context)):
+    for index, place in enumerate(places):
         if place is not None:
             left, bottom, right, top = place[1]
             by_crs.setdefault(place[0], []).append((index, (left + right) / 2, (bottom + top) / 2))
@@ -348,13 +350,12 @@ def _centres(context: AuditContext) -> Floats:
     return centres
 
 
-def _own_blocks(context: AuditContext) -> Ints:
+def _own_blocks(places: Sequence[Place | None]) -> Ints:
     """Blocks for a set that has none: squares eight images wide."""
     from pyproj import Transformer
 
     from geoaudit.probes.base import ground_blocks
 
-    places = _places(context)
     widths = []
     for crs, (left, bottom, right, _) in (place for place in places if place is not None):
         xs, _ = Transformer.from_crs(crs, "EPSG:6933", always_xy=True).transform([left, right], [bottom, bottom])

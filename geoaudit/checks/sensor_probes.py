@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, points, reliance
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
@@ -110,13 +110,14 @@ class SensorProbes:
         carried: tuple[str, NDArray[np.int64], Ablation] | None,
     ) -> Hypothesis:
         name, effect = context.class_names[target], effects[usual]
-        strengths = ", ".join(f"{strength:g}: {e.value:+.0%}" for strength, e in effects.items())
+        strengths = ", ".join(f"{strength:g}: {points(e.value)}" for strength, e in effects.items())
         evidence = [
             Evidence(
                 2,
                 "counterfactual reliance",
-                f"Painting {artefact.label} ({artefact.words}) turns {effect.value:+.0%} of {effect.n} images that are not "
-                f"{name} into {name} (95 % interval {effect.ci[0]:+.0%} to {effect.ci[1]:+.0%}); by strength {strengths}.",
+                f"Painting {artefact.label} ({artefact.words}) onto {effect.n} images that are not {name} raises the share called "
+                f"{name} by {points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}); by strength "
+                f"{strengths}.",
                 effect.value,
                 effect.ci,
                 effect.p,
@@ -136,9 +137,9 @@ class SensorProbes:
                 Evidence(
                     3,
                     "ablation",
-                    f"Holding the {len(reacting)} units of {layer} that react most at their mean makes {name} "
-                    f"{own.value:+.0%} rarer among the painted images; {gap.value:+.0%} more than matched random units do "
-                    f"(95 % interval {gap.ci[0]:+.0%} to {gap.ci[1]:+.0%}).",
+                    f"Holding the {len(reacting)} units of {layer} that react most at their mean lowers the share called {name} "
+                    f"among the painted images by {points(own.value)}; that is {points(gap.value)} more than matched random units "
+                    f"do (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
                     gap.value,
                     gap.ci,
                     gap.p,

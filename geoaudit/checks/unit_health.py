@@ -24,6 +24,8 @@ SAME = 0.98
 # Below this share of the held-out variance a linear reading of the layer does not say how the class is decided.
 LEAST_R2 = 0.5
 RIDGE = 1.0
+# Correlations and evidence are settled by this many images; more would only take memory.
+MOST_IMAGES = 5000
 
 Floats = NDArray[np.float64]
 
@@ -67,24 +69,29 @@ def class_evidence(context: AuditContext, layer: str) -> ClassEvidence:
         context: the audit.
         layer: name of a described layer.
     """
-    values = np.asarray(context.activations[layer], dtype=np.float64)
-    logits = context.logits.astype(np.float64)
+    rows = _some(len(context.logits))
+    values = np.asarray(context.activations[layer][rows], dtype=np.float64)
+    logits = context.logits[rows].astype(np.float64)
     head = find_head(context.network.module, values, logits)
     if head is not None:
         weights, r2 = head.weight, 1.0
     else:
-        weights, r2 = _ridge(context, values, logits)
+        weights, r2 = _ridge(context, rows, values, logits)
     moved = np.abs(weights) * np.abs(values - values.mean(axis=0)).mean(axis=0)
     total = moved.sum(axis=1, keepdims=True)
     return ClassEvidence(layer, moved / np.where(total > 0, total, 1.0), r2, head is not None)
 
 
-def _ridge(context: AuditContext, values: Floats, logits: Floats) -> tuple[Floats, float]:
+def _some(count: int) -> NDArray[np.int64]:
+    """Evenly spread image numbers, at most :data:`MOST_IMAGES`."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_IMAGES)).astype(np.int64))
+
+
+def _ridge(context: AuditContext, rows: NDArray[np.int64], values: Floats, logits: Floats) -> tuple[Floats, float]:
     """Weights of a ridge regression of the logits on the units, and its R2 on images it did not see."""
     from sklearn.linear_model import Ridge
 
-    held = np.zeros(len(values), dtype=bool)
-    held[context.held_out] = True
+    held = np.isin(rows, context.held_out)
     if not held.any() or held.all():
         held[:: max(2, len(held) // 20)] = True
     spread = values.std(axis=0)
@@ -115,7 +122,7 @@ class UnitHealth:
         for info in infos:
             values = np.asarray(context.activations[info.name])
             state = health(values)
-            twins = {unit for pair in duplicates(values) for unit in pair}
+            twins = {unit for pair in duplicates(values[_some(len(values))]) for unit in pair}
             said.append(
                 f"{info.name}: {int(state.dead.sum())} dead, {len(twins)} duplicate and {int(state.diffuse.sum())} diffuse "
                 f"of {info.units} units"

@@ -13,6 +13,7 @@ from geoaudit.report.tables import layer_counts
 from geoaudit.report.text import figure, lines, plain
 from geoaudit.report.wording import say
 from geoaudit.results import Results
+from geoaudit.suppressions import is_known
 
 __all__ = ["CROSSWALK", "audit_json", "crosswalk", "junit", "neurons_csv", "sarif"]
 
@@ -127,13 +128,13 @@ def junit(results: Results) -> bytes:
         cases.append(("run", say("problems.title"), "error", "\n".join(said)))
     by_rule: dict[str, list[str]] = {}
     for finding in results.findings:
-        if finding["status"] == "fail":
+        if finding["status"] == "fail" and not is_known(finding):
             sentence = f"[{finding['severity']}] {finding['id']}: {lines(finding['title'], 300)}"
             by_rule.setdefault(finding["rule"], []).append(plain(sentence, 400))
     for check in results.checks:
         failed = by_rule.pop(check["rule"], [])
         kind = {"fail": "failure", "pass": None, "inconclusive": "skipped", "not_run": "skipped"}[check["status"]]
-        # Findings that a reviewer set aside leave a failed check without open findings: it passes the gate.
+        # Findings that a reviewer set aside or a baseline knew leave a failed check without new ones: it passes the gate.
         kind = "failure" if failed else None if check["status"] == "fail" else kind
         cases.append(
             (plain(check["rule"], 80), plain(check["title"]), kind, "\n".join(failed) or lines(check.get("reason")))

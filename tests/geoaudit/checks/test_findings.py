@@ -113,10 +113,10 @@ def test_document_form_and_own_title() -> None:
     plain = finding.to_dict(1)
     json.dumps(plain, allow_nan=False)
     assert plain["id"] == "F01"
-    assert plain["title"] == "water is predicted where there is haze"
+    assert plain["title"] == "Water is predicted where there is haze"
     assert plain["area_ha"] == {"estimate": 3.0, "ci": [1.0, None]}
     assert plain["false_alarm_rate"] == 0.02
-    assert judge([hypothesis(2, title="water is known by its place")])[0].title == "water is known by its place"
+    assert judge([hypothesis(2, title="water is known by its place")])[0].title == "Water is known by its place"
 
 
 def test_results_survive_json() -> None:
