@@ -15,6 +15,8 @@ __all__ = ["Phrase", "phrases_of", "singular"]
 Phrase = tuple[str, ...]
 
 _CLAUSE_END = re.compile(r"[,.;:!?()\[\]\"\n|]+|\s-+\s")
+# How much of an image a thing covers is not what it is.
+_EXTENT = re.compile(r"\bover (?:all|most|half|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b")
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 
 # Denial reaches to the end of its clause ("without clouds or haze").
@@ -33,7 +35,7 @@ mainly largely partly partially somewhat slightly very quite rather really almos
 less least other another each every all both either one ones such like i we you they he she him them us what where when
 how so too out up off do does did can could will would may might seems appears photo photos photograph photographs
 image images picture pictures pic shot close-up closeup tile
-scene part half whole overall little everywhere
+scene part whole overall little everywhere
 """
 _LINKS = frozenset(_LINK_WORDS.split())
 _BREAKS = frozenset(_BREAK_WORDS.split())
@@ -77,7 +79,7 @@ def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
 
     """
     found: dict[Phrase, str] = {}
-    for clause in _CLAUSE_END.split(caption.lower().replace("\u2019", "'")):
+    for clause in _CLAUSE_END.split(_EXTENT.sub(" ", caption.lower().replace("\u2019", "'"))):
         denied, run, whole = False, list[str](), list[str]()
         spans: set[tuple[str, ...]] = set()
         for word in [*_WORD.findall(clause), "and"]:
