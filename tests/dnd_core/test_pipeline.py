@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from dnd_core import publishing
 from dnd_core.config import DescribeConfig, ProbingConfig, VerificationConfig
 from dnd_core.errors import BackendError, BackendUnavailable, LayerNotFound, NetworkError, ProbeError, StoreMismatch
 from dnd_core.images import ArrayImages
 from dnd_core.pipeline import installed
+from dnd_core.presence import presence
 from dnd_core.store import read_manifest
 from dnd_core.testing import OracleCaptioner, OracleConceptImages, WordVectors
 from dnd_core.types import Candidate, UnitId
+from dnd_core.verification import Evidence
 
 SMALL = DescribeConfig(probing=ProbingConfig(top_k=3), verification=VerificationConfig(permutations=20, resamples=2))
 
@@ -296,3 +299,49 @@ class Counting:
     def encode_texts(self, texts):
         self.calls += 1
         return WordVectors().encode_texts(texts)
+
+
+@pytest.mark.parametrize(
+    ("r", "q", "status", "reason"),
+    [
+        (0.6, 0.01, "labelled", "r 0.60 on held-out images, null 0.30"),
+        (0.2, 0.01, "weak", "no better than other units' labels reach (0.30)"),
+        (0.6, 0.20, "abstained", "do not support it (r 0.60, q 0.20)"),
+        (0.2, 0.20, "abstained", "do not support it"),
+    ],
+)
+def test_a_label_must_pass_both_nulls(r, q, status, reason):
+    one = np.ones(1)
+    found = publishing._judge(Evidence(r * one, 0.5 * one, 0.01 * one, q * one, 0.3), 0, 0.05)
+    assert found["status"] == status
+    assert reason in found["reason"]
+
+
+def test_every_row_follows_from_its_evidence(finished):
+    """Status, threshold and numbers of the table agree; further labels are candidates of the unit."""
+    for row in finished.neurons.query("status != 'dead'").itertuples(index=False):
+        supported = row.q <= 0.05
+        expected = "labelled" if supported and row.r >= row.threshold else "weak" if supported else "abstained"
+        assert row.status == expected
+        offered = {candidate["label"] for candidate in json.loads(row.candidates)}
+        assert set(row.labels) <= offered
+        assert row.label == row.labels[0]
+        assert 0 <= row.p <= 1
+        assert 0 <= row.stability <= 1
+        assert 0 <= row.activation_rate <= 1
+    groups = pd.read_parquet(finished.root / "groups.parquet")
+    grouped = finished.neurons[finished.neurons["group"] >= 0]
+    assert {unit for units in groups["units"] for unit in json.loads(units)} == {
+        f"{row.layer}/{row.unit}" for row in grouped.itertuples(index=False)
+    }
+    assert set(grouped["status"]) <= {"labelled"}
+
+
+def test_held_out_presence_and_activation_decide_r(finished):
+    """r is the plain correlation, over held-out images, of what a unit does and what its label's caption says."""
+    captions = pd.read_parquet(finished.root / "captions.parquet").query("left == -1").set_index("image")["caption"]
+    pooled = finished.activations("mix")[finished.held_out]
+    for unit, colour in enumerate(("red", "green", "blue")):
+        there = presence([colour], [captions[i] for i in finished.held_out], WordVectors())[0]
+        said = finished.neurons.query("layer == 'mix' and unit == @unit").iloc[0]
+        assert said["r"] == pytest.approx(np.corrcoef(pooled[:, unit], there)[0, 1], abs=1e-6)
