@@ -11,7 +11,7 @@ import pytest
 from dnd_core.errors import ConfigError
 from geoaudit.definitions import definition_of, relate
 from geoaudit.findings import CheckResult, Evidence, Hypothesis, judge, with_false_alarm_rate
-from geoaudit.gate import CLEAN, INCONCLUSIVE, TRIPPED, gate, known_fingerprints
+from geoaudit.gate import CLEAN, INCONCLUSIVE, TRIPPED, gate, known_fingerprints, summary
 
 from .planted import WordVectors
 
@@ -181,3 +181,16 @@ def test_own_definitions_win() -> None:
     assert definition_of("Annual Crop").startswith("fields ploughed")
     assert definition_of("Annual-Crop", {"annualcrop": "rice"}) == "rice"
     assert definition_of("quarry") == "quarry"
+
+
+def test_summary_counts_open_findings_only() -> None:
+    first, second = (f.to_dict(n) for n, f in enumerate(judge([hypothesis(2, 3), hypothesis(2, class_name="farm")])))
+    passed = [{"rule": "context", "status": "pass"}]
+    said = summary(passed, [first, second])
+    assert (said["status"], said["worst_severity"], said["counts"]["minor"]) == ("fail", "major", 1)
+    assert said["sentence"] == "Water is predicted where there is haze (major, evidence grade 3). 1 more findings."
+    aside = summary(passed, [{**first, "status": "suppressed"}, second])
+    assert (aside["status"], aside["worst_severity"]) == ("pass", "minor")
+    unsure = summary([{"rule": "context", "status": "inconclusive"}], [])
+    assert (unsure["status"], unsure["worst_severity"]) == ("inconclusive", None)
+    assert unsure["sentence"].endswith("1 checks could not decide.")
