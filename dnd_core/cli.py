@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ __all__ = ["describe_folder", "layers", "main", "run"]
 
 Spec = str | dict[str, Any]
 PAPER = DescribeConfig()
+VALUELESS = ("--help", "--print_config")
 TOLD = 10
 """So many files left out are named on the terminal; the manifest lists all of them."""
 
@@ -188,20 +190,26 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
     """Run one of some commands and turn errors into exit codes: 2 and one sentence for bad input.
 
     Args:
-        commands: name to function; arguments become options.
+        commands: name to function; arguments become options, and those without a default also take bare words in their
+            order (``diff RUN_A RUN_B``).
         argv: words of the command line; ``sys.argv`` when None.
         program: shown in help.
 
     Returns:
         What the command returned when that is a number, else 0.
     """
-    from jsonargparse import auto_cli
+    from jsonargparse import auto_parser
 
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = _spelled([word for word in words if word != "--debug"], commands)
     try:
-        answer = auto_cli(dict(commands), args=words, prog=program, as_positional=False, parser_class=_parser())
+        parser = auto_parser(dict(commands), prog=program, as_positional=False, parser_class=_parser())
+        chosen = parser.instantiate(parser.parse_args(words))
+        command = commands[chosen.subcommand]
+        # Called here and not by the library, which takes an argument named config for its own.
+        wanted = inspect.signature(command).parameters
+        answer = command(**{name: value for name, value in chosen[chosen.subcommand].items() if name in wanted})
     except DndError as error:
         if debug:
             raise
@@ -210,12 +218,16 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
     except KeyboardInterrupt:
         print(f"{program}: stopped; start again with --resume to go on", file=sys.stderr)  # noqa: T201
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (``| head``); Python must not try to flush the rest on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return answer if isinstance(answer, int) else 0
 
 
 def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -> list[str]:
     """Words as the parser wants them: ``--fail-on`` is ``--fail_on``, ``--resume`` alone is ``--resume true``, and a word
-    right after the command is the command's first argument.
+    that belongs to no option is the command's next argument without a default.
     """
     flags = {
         f"--{name}"
@@ -223,21 +235,34 @@ def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -
         for name, parameter in inspect.signature(command).parameters.items()
         if parameter.annotation in (bool, "bool")
     }
-    words, spelled = list(words), []
-    if len(words) > 1 and words[0] in commands and not words[1].startswith("-"):
-        first = next(iter(inspect.signature(commands[words[0]]).parameters.values()), None)
-        if first is not None and first.default is first.empty:
-            words.insert(1, f"--{first.name}")
+    spelled: list[str] = []
+    bare: list[int] = []
+    takes_value = False
     for number, word in enumerate(words):
         option, equals, value = word.partition("=")
         if option.startswith("--"):
             option = "--" + option[2:].replace("-", "_")
             word = option + equals + value
+        elif not takes_value and number and words[0] in commands and not word.startswith("-"):
+            bare.append(len(spelled))
+        takes_value = option.startswith("--") and not equals and option not in VALUELESS
         spelled.append(word)
         answer = words[number + 1].lower() if number + 1 < len(words) else ""
         if word in flags and answer not in ("true", "false", "yes", "no"):
             spelled.append("true")
-    return spelled
+            takes_value = False
+    return _named(spelled, bare, commands[words[0]]) if bare else spelled
+
+
+def _named(spelled: list[str], bare: Sequence[int], command: Callable[..., Any]) -> list[str]:
+    """The words with the bare ones, from the left, made options for the arguments that were not given by name."""
+    given = {word.partition("=")[0] for word in spelled}
+    parameters = inspect.signature(command).parameters.values()
+    free = [f"--{p.name}" for p in parameters if p.default is p.empty and f"--{p.name}" not in given]
+    places = dict(zip(bare, free, strict=False))
+    return [
+        part for number, word in enumerate(spelled) for part in ([places[number], word] if number in places else [word])
+    ]
 
 
 def _parser() -> type[Any]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dnd_core.cli import run
+from dnd_core.errors import ConfigError
 
-if TYPE_CHECKING:
-    from geoaudit.audit import Audit
-
-__all__ = ["audit", "checks", "dashboard", "demo", "doctor", "main", "mitigate", "report"]
+__all__ = ["audit", "checks", "dashboard", "demo", "diff", "doctor", "main", "mitigate", "report", "verify"]
 
 FailOn = Literal["minor", "major", "critical"]
-SEVERITIES = ("info", "minor", "major", "critical")
 
 
 def demo(
@@ -36,9 +33,11 @@ def demo(
     """
     from dnd_core.progress import ProgressReport
     from geoaudit.demo import run_demo
+    from geoaudit.terminal import summarise
 
+    wanted = _formats(formats)
     with ProgressReport(quiet) as progress:
-        done = run_demo(out, model, resume=resume, progress=progress, formats=_formats(formats))
+        done = run_demo(out, model, resume=resume, progress=progress, formats=wanted)
     summarise(done)
     # The demonstration shows a finding; that it found one is no failure of the command.
     return 0
@@ -49,6 +48,7 @@ def audit(
     out: Path = Path("runs/audit"),
     fail_on: FailOn = "major",
     baseline: Path | None = None,
+    suppressions: Path | None = None,
     formats: str = "html",
     resume: bool = False,
     quiet: bool = False,
@@ -62,38 +62,106 @@ def audit(
         out: run folder to write.
         fail_on: least severity that fails the gate.
         baseline: audit.json of an earlier run; findings known there do not fail the gate.
+        suppressions: YAML file of findings that reviewers set aside; see ``docs/ci.md``.
         formats: reports to write, separated by commas.
         resume: go on with the run in ``out``; recompute only what changed.
         quiet: no progress.
     """
+    import datetime
+    from dataclasses import replace
+
     from dnd_core.progress import ProgressReport
-    from geoaudit.gate import gate, known_fingerprints
+    from geoaudit.gate import gate, load_baseline, settle_run
+    from geoaudit.settings import load_config
+    from geoaudit.suppressions import load_suppressions
+
+    wanted = _formats(formats)
+    known = load_baseline(baseline) if baseline else None
+    aside = load_suppressions(suppressions) if suppressions else ()
+    settings = load_config(config)
+
+    # What is wrong with the files above is said before seconds go into importing torch.
     from geoaudit.launch import launch
     from geoaudit.report import write_reports
-    from geoaudit.settings import load_config
+    from geoaudit.terminal import summarise
 
-    known = known_fingerprints(baseline) if baseline else frozenset()
-    wanted = _formats(formats)
     with ProgressReport(quiet) as progress:
-        done = launch(load_config(config), out, resume=resume, progress=progress)
+        done = launch(settings, out, resume=resume, progress=progress)
+        settled = settle_run(out, aside, known, datetime.datetime.now(datetime.UTC).date())
         write_reports(out, wanted)
-    summarise(done)
-    code, why = gate(done.document, fail_on, known)
+    summarise(replace(done, document=settled.document))
+    for note in settled.notes():
+        print(note)  # noqa: T201
+    code, why = gate(settled.document, fail_on, settled.lapsed)
     print(why)  # noqa: T201
     return code
 
 
-def report(run_dir: Path, formats: str = "html") -> None:
+def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None) -> None:
     """Write reports of a finished run.
 
     Args:
         run_dir: the run folder.
-        formats: separated by commas.
+        formats: separated by commas: html, pdf, json, sarif, junit, gpkg, csv, geoparquet, modelcard, stac, crosswalk, zip.
+        sign_key: private Ed25519 key (PEM) that signs the bundle of the format zip; it is not copied. A key with a
+            password takes it from the environment variable GEOAUDIT_SIGN_PASSWORD.
     """
     from geoaudit.report import write_reports
+    from geoaudit.report.signing import private_key, sign
 
-    for path in write_reports(run_dir, _formats(formats)):
+    wanted = _formats(formats)
+    if sign_key is not None and "zip" not in wanted:
+        raise ConfigError("--sign-key signs the bundle: add zip to --formats")
+    key = private_key(sign_key) if sign_key is not None else None
+    written = write_reports(run_dir, wanted)
+    if key is not None:
+        written.append(sign(written[-1], key))
+    for path in written:
         print(path)  # noqa: T201
+
+
+def verify(bundle: Path, public_key: Path | None = None) -> int:
+    """Check that a bundle is as it was made, and who signed it.
+
+    Exit codes: 0 intact, 1 changed or not signed by the key, 2 no bundle.
+
+    Args:
+        bundle: audit.zip; its signature, if any, lies beside it as audit.zip.sig.
+        public_key: public Ed25519 key (PEM) whose signature the bundle must carry.
+    """
+    from geoaudit.report import signing, verify_bundle
+
+    key = signing.public_key(public_key) if public_key is not None else None
+    verdict = verify_bundle(bundle)
+    faults = list(verdict.faults)
+    if key is not None and (fault := signing.check_signature(bundle, key)):
+        faults.append(fault)
+    for fault in faults:
+        print(fault)  # noqa: T201
+    signed = ", signed by this key" if key is not None else ""
+    if key is None and signing.signature_path(bundle).is_file():
+        signed = "; its signature was not checked, for that give --public-key"
+    print(f"{bundle}: {'NOT ' if faults else ''}intact, {verdict.files} files{'' if faults else signed}")  # noqa: T201
+    return 1 if faults else 0
+
+
+def diff(run_a: Path, run_b: Path, json: bool = False) -> int:
+    """Say which findings and labels are new, gone or changed in a second run.
+
+    Exit codes: 0 compared, 2 no run folder, 3 one of the runs is unfinished or damaged.
+
+    Args:
+        run_a: folder of the earlier run.
+        run_b: folder of the later run: the same model on new data, or a retrained model.
+        json: print one JSON object.
+    """
+    from json import dumps
+
+    from geoaudit.report import diff_runs
+
+    found = diff_runs(run_a, run_b)
+    print(dumps(found.to_dict(), ensure_ascii=False, sort_keys=True) if json else found.to_text())  # noqa: T201
+    return 3 if found.problems else 0
 
 
 def dashboard(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "") -> None:
@@ -161,40 +229,11 @@ def doctor() -> int:
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    from geoaudit.report import check_formats
 
-
-def summarise(done: Audit) -> None:
-    """Print the audit in a dozen lines."""
-    document = done.document
-    print(f"\n{document['summary']['sentence']}\n")  # noqa: T201
-    for layer, counts in document["units"].items():
-        print(  # noqa: T201
-            f"{layer}: {counts['total']} units, {counts['described']} described, {counts['weak']} weak, "
-            f"{counts['abstained']} abstained, {counts['dead']} dead"
-        )
-    groups = done.run.neurons.loc[done.run.neurons["group"] >= 0, "group"].nunique()
-    print(f"{groups} concept groups")  # noqa: T201
-    for check in document["checks"]:
-        print(f"{check['rule']}: {check['status']} ({check['reason']})")  # noqa: T201
-    for finding in document["findings"][:8]:
-        effect = finding["effect"]
-        low, high = effect["ci"]
-        interval = f" [{low:+.2f}, {high:+.2f}]" if low is not None and high is not None else ""
-        print(  # noqa: T201
-            f"{finding['id']} {finding['severity']:<8} {finding['title']}: "
-            f"{effect['metric']} {effect['value']:+.2f}{interval}, grade {finding['evidence_grade']}"
-        )
-    _times(done.root)
-    files = sum(1 for path in done.root.rglob("*") if path.is_file())
-    print(f"{files} files in {done.root}; open {done.root / 'report.html'}")  # noqa: T201
-
-
-def _times(root: Path) -> None:
-    from dnd_core.store import read_manifest
-
-    stages = read_manifest(root)["timings"].get("stages", {})
-    print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items()))  # noqa: T201
+    wanted = tuple(name.strip() for name in text.split(",") if name.strip())
+    check_formats(wanted)
+    return wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,6 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "audit": audit,
         "report": report,
         "dashboard": dashboard,
+        "verify": verify,
+        "diff": diff,
         "checks": checks,
         "mitigate": mitigate,
         "doctor": doctor,

@@ -1,87 +1,185 @@
-"""The gate: an exit code from an audit's findings."""
+"""The gate: an exit code from an audit's findings, after what reviewers set aside and what a baseline already knew."""
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dnd_core.errors import ConfigError
+from dnd_core.errors import ConfigError, StoreError
+from geoaudit.suppressions import Suppression, apply_suppressions, compare_baseline, is_known
 
-__all__ = ["CLEAN", "INCONCLUSIVE", "TRIPPED", "gate", "known_fingerprints", "summary"]
+__all__ = [
+    "CLEAN", "ERROR", "INCONCLUSIVE", "TRIPPED", "Settlement", "gate", "load_baseline", "settle", "settle_run", "summary",
+]  # fmt: skip
 
-CLEAN, TRIPPED, INCONCLUSIVE = 0, 1, 3
+CLEAN, TRIPPED, ERROR, INCONCLUSIVE = 0, 1, 2, 3
 SEVERITIES = ("info", "minor", "major", "critical")
+UNSURE = ("not_run", "inconclusive")
 UNSUITABLE = ("input-contract", "fail")
 
 
-def gate(document: Mapping[str, Any], fail_on: str, known: Collection[str] = ()) -> tuple[int, str]:
+@dataclass(frozen=True)
+class Settlement:
+    """An audit after suppressions and baseline.
+
+    Attributes:
+        document: what ``audit.json`` holds: findings set aside are ``suppressed``, and each says how it stands to the
+            baseline where there is one.
+        lapsed: fingerprint to suppression of open findings whose suppressions have all expired.
+        idle: suppressions that name no open finding.
+
+    """
+
+    document: dict[str, Any]
+    lapsed: Mapping[str, Suppression]
+    idle: tuple[Suppression, ...]
+
+    def notes(self) -> list[str]:
+        """What a person should know about the suppressions, one sentence each."""
+        said = [
+            f"the suppression of {finding['id']} expired after {entry.until}"
+            f"{f', set by {entry.by}' if entry.by else ''} ({entry.reason}): mend the network, or decide again"
+            for finding in self.document["findings"]
+            if (entry := self.lapsed.get(finding["fingerprint"])) is not None
+        ]
+        said += [
+            f"the suppression of {entry.fingerprint} ({entry.reason}) names no open finding: take it out"
+            for entry in self.idle
+        ]
+        return said
+
+
+def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()) -> tuple[int, str]:
     """Exit code and its reason in one sentence.
+
+    Findings that were set aside do not count, nor do those the baseline knew as at least as severe.
+
+    Args:
+        document: what ``audit.json`` holds, see :func:`settle`.
+        fail_on: least severity that trips the gate: minor, major or critical.
+        lapsed: fingerprints of findings whose suppression has expired; the sentence says so.
+    """
+    least = SEVERITIES.index(fail_on)
+    grave = [finding for finding in document["findings"] if SEVERITIES.index(finding["severity"]) >= least]
+    serious = [finding for finding in grave if finding["status"] == "fail"]
+    new = [finding for finding in serious if not is_known(finding)]
+    if new:
+        said = f"gate tripped: {_counted(len(new))} of severity {fail_on} or worse, first: {new[0]['title']}"
+        expired = [finding["id"] for finding in new if finding["fingerprint"] in lapsed]
+        return TRIPPED, said + (f"; the suppression of {', '.join(expired)} has expired" if expired else "")
+    unsure = [check["rule"] for check in document["checks"] if check["status"] in UNSURE]
+    # On input the network was not made for, no other check's silence means anything.
+    unsure += [check["rule"] for check in document["checks"] if (check["rule"], check["status"]) == UNSUITABLE]
+    unsure += [finding["id"] for finding in grave if finding["status"] in UNSURE]
+    if unsure:
+        return INCONCLUSIVE, f"gate inconclusive: {', '.join(unsure)} could not decide"
+    aside = sum(finding["status"] == "suppressed" for finding in grave)
+    passed = f"gate passed: nothing {'new ' if serious or aside else ''}of severity {fail_on} or worse"
+    passed += f"; {_counted(len(serious))} known from the baseline" if serious else ""
+    return CLEAN, passed + (f"; {_counted(aside)} set aside" if aside else "")
+
+
+def _counted(number: int, more: str = "") -> str:
+    return f"{number} {more}finding{'' if number == 1 else 's'}"
+
+
+def settle(
+    document: Mapping[str, Any],
+    suppressions: Sequence[Suppression],
+    baseline: Mapping[str, Any] | None,
+    today: datetime.date,
+) -> Settlement:
+    """The audit with findings set aside, marked against a baseline, and summed up anew.
 
     Args:
         document: what ``audit.json`` holds.
-        fail_on: least severity that trips the gate: minor, major or critical.
-        known: fingerprints of findings that were accepted before.
+        suppressions: of reviewers.
+        baseline: what an earlier ``audit.json`` holds, or None.
+        today: the day on which suppressions must be in force.
     """
-    least = SEVERITIES.index(fail_on)
-    serious = [
-        finding
-        for finding in document["findings"]
-        if finding["status"] == "fail" and SEVERITIES.index(finding["severity"]) >= least
-    ]
-    new = [finding for finding in serious if finding["fingerprint"] not in known]
-    if new:
-        return TRIPPED, f"gate tripped: {len(new)} findings of severity {fail_on} or worse, first: {new[0]['title']}"
-    unsure = _unsure(document["checks"])
-    if unsure:
-        return INCONCLUSIVE, f"gate inconclusive: {', '.join(unsure)} could not decide"
-    old = f"; {len(serious)} findings known from the baseline" if serious else ""
-    return CLEAN, f"gate passed: nothing of severity {fail_on} or worse{old}"
+    settled, unused = apply_suppressions(document, suppressions, today)
+    still = {finding["fingerprint"] for finding in settled["findings"] if finding["status"] == "fail"}
+    lapsed = {entry.fingerprint: entry for entry in unused if entry.fingerprint in still}
+    idle = tuple(entry for entry in unused if entry.fingerprint not in still)
+    if baseline is not None:
+        settled = compare_baseline(settled, baseline)
+    if suppressions:
+        settled["summary"] = summary(settled["checks"], settled["findings"])
+    return Settlement(settled, lapsed, idle)
 
 
-def _unsure(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rules of the checks that leave the audit undecided."""
-    # On input the network was not made for, no other check's silence means anything.
-    return [
-        str(check["rule"])
-        for check in checks
-        if check["status"] in ("not_run", "inconclusive") or (check["rule"], check["status"]) == UNSUITABLE
-    ]
+def settle_run(
+    root: Path, suppressions: Sequence[Suppression], baseline: Mapping[str, Any] | None, today: datetime.date
+) -> Settlement:
+    """Settle a run's ``audit.json`` in place, so that every report shows the findings as they stand.
 
+    The run's manifest vouches for the new file. A resumed audit writes the findings afresh, so a suppression that was
+    taken out leaves no trace.
 
-def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The summary of ``audit.json``: status, worst severity and counts of the open findings, and one sentence.
+    Raises:
+        StoreError: the run has no ``audit.json``, or it cannot be written.
 
-    Args:
-        checks: as they stand in the document.
-        findings: as they stand in the document, most severe first; those not open (suppressed) do not count.
     """
-    still = [finding for finding in findings if finding["status"] == "fail"]
-    counts = {severity: sum(f["severity"] == severity for f in still) for severity in reversed(SEVERITIES)}
-    worst = next((severity for severity in reversed(SEVERITIES) if counts[severity]), None)
-    unsure = _unsure(checks)
-    if still:
-        first = still[0]
-        sentence = f"{first['title']} ({first['severity']}, evidence grade {first['evidence_grade']})."
-        if len(still) > 1:
-            sentence += f" {len(still) - 1} more findings."
-    else:
-        sentence = "No check found the network leaning on anything spurious."
-    if unsure:
-        sentence += f" {len(unsure)} checks could not decide."
-    status = "fail" if worst in ("critical", "major") else "inconclusive" if unsure else "pass"
-    return {"status": status, "worst_severity": worst, "counts": counts, "sentence": sentence}
+    from dnd_core.store import RunStore
+
+    path = root / "audit.json"
+    if not path.is_file():
+        raise StoreError(f"{root} has no audit.json: finish the audit with --resume")
+    with RunStore(root, resume=True) as store:
+        settled = settle(json.loads(path.read_text(encoding="utf-8")), suppressions, baseline, today)
+        if not suppressions and baseline is None:
+            return settled
+        text = json.dumps(settled.document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        made = store.manifest["stages"].get("findings", {}).get("key")
+        stage = store.stage("findings", ["settled", made, [asdict(entry) for entry in suppressions], text])
+        stage.path("audit.json").write_text(text, encoding="utf-8")
+        stage.commit()
+    return settled
 
 
-def known_fingerprints(path: Path) -> frozenset[str]:
-    """Fingerprints of the findings in an earlier ``audit.json``.
+def load_baseline(path: Path) -> dict[str, Any]:
+    """An earlier ``audit.json``.
 
     Raises:
         ConfigError: the file cannot be read or is no audit.
+
     """
+    from geoaudit import schemas
+
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return frozenset(str(finding["fingerprint"]) for finding in document["findings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schemas.validate(document)
+    except (OSError, ValueError, RecursionError, StoreError) as error:
         raise ConfigError(f"the baseline {path} is no audit.json that can be read ({error})") from error
+    return document
+
+
+def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What ``audit.json`` says in short: ``status, worst_severity, counts, sentence``, over findings not set aside.
+
+    Args:
+        checks: as in ``audit.json``.
+        findings: likewise, most severe first.
+    """
+    still = [finding for finding in findings if finding["status"] != "suppressed"]
+    worst_first = SEVERITIES[::-1]
+    counts = {severity: sum(f["severity"] == severity for f in still) for severity in worst_first}
+    worst = next((severity for severity in worst_first if counts[severity]), None)
+    unsure = sum(check["status"] in UNSURE for check in checks)
+    aside = len(findings) - len(still)
+    if still:
+        first = still[0]
+        sentence = f"{first['title']} ({first['severity']}, evidence grade {first['evidence_grade']})."
+        sentence += f" {_counted(len(still) - 1, 'more ')}." if len(still) > 1 else ""
+    elif aside:
+        sentence = "No finding is open."
+    else:
+        sentence = "No check found the network leaning on anything spurious."
+    sentence += f" {_counted(aside)} set aside by a reviewer." if aside else ""
+    sentence += f" {unsure} check{'' if unsure == 1 else 's'} could not decide." if unsure else ""
+    status = "fail" if worst in ("critical", "major") else "inconclusive" if unsure else "pass"
+    return {"status": status, "worst_severity": worst, "counts": counts, "sentence": sentence}

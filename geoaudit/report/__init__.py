@@ -17,8 +17,8 @@ from geoaudit.report.difference import Difference, diff_runs
 from geoaudit.results import Results, open_run
 
 __all__ = [
-    "DEFAULT_FORMATS", "FORMATS", "Difference", "Format", "Verdict", "diff_runs", "verify_bundle", "write_bundle",
-    "write_reports",
+    "DEFAULT_FORMATS", "FORMATS", "Difference", "Format", "Verdict", "check_formats", "diff_runs", "verify_bundle",
+    "write_bundle", "write_reports",
 ]  # fmt: skip
 
 
@@ -120,6 +120,19 @@ FORMATS: Mapping[str, Format] = {
 DEFAULT_FORMATS = ("html", "pdf", "json", "sarif", "junit", "gpkg", "modelcard")
 
 
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse what :func:`write_reports` cannot write, before anything long starts.
+
+    Raises:
+        ConfigError: a format is not known.
+
+    """
+    unknown = [name for name in formats if name not in FORMATS and name != "zip"]
+    if unknown:
+        known = ", ".join([*FORMATS, "zip"])
+        raise ConfigError(f"there is no report format {', '.join(map(repr, unknown))}; choose from {known}")
+
+
 def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write reports into a run folder, each aside and then renamed into place.
 
@@ -135,10 +148,7 @@ def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS)
         StoreError: there is no such folder, or it cannot be written.
 
     """
-    unknown = [name for name in formats if name not in FORMATS and name != "zip"]
-    if unknown:
-        known = ", ".join([*FORMATS, "zip"])
-        raise ConfigError(f"there is no report format {', '.join(map(repr, unknown))}; choose from {known}")
+    check_formats(formats)
     results = open_run(run_dir)
     written = []
     # STAC and crosswalk name the files that are there, so the others come first; the bundle takes them all.

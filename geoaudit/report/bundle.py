@@ -12,6 +12,7 @@ from typing import Any
 
 from dnd_core.errors import StoreError
 from dnd_core.store import write_atomic
+from geoaudit.report.signing import signature_path
 
 __all__ = ["BUNDLED", "MANIFEST", "Verdict", "verify_bundle", "write_bundle"]
 
@@ -62,7 +63,10 @@ def write_bundle(root: Path, target: Path | None = None) -> Path:
             entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
             archive.writestr(entry, data)
     path = target or root / "audit.zip"
-    write_atomic(path, buffer.getvalue())
+    if not path.is_file() or path.read_bytes() != buffer.getvalue():
+        # A signature of what the bundle was before would only raise a false alarm.
+        signature_path(path).unlink(missing_ok=True)
+        write_atomic(path, buffer.getvalue())
     return path
 
 
