@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dnd_core.images import ImageSet, Subset
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Effect, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Effect, points, reliance
 from geoaudit.findings import CheckResult, CheckStatus, Evidence, Hypothesis
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
@@ -211,7 +211,9 @@ class Context:
             change = paired_difference(
                 after, before, context.blocks_of(found.hosts), n=context.draws, seed=context.seed
             ).estimate
-            said.append(f"{after.mean():.0%} in {words} surroundings ({change.low:+.0%} to {change.high:+.0%})")
+            said.append(
+                f"{after.mean():.0%} in {words} surroundings (by {points(change.low)} to {points(change.high)})"
+            )
         return f"accuracy {before.mean():.0%}, " + ", ".join(said)
 
     def _test(
@@ -266,9 +268,10 @@ class Context:
         return Evidence(
             2,
             "swapped surroundings",
-            f"In the surroundings of {name}, {effect.value:+.0%} of {effect.n} images that are not {name} become {name} "
-            f"(95 % interval {effect.ci[0]:+.0%} to {effect.ci[1]:+.0%}). {share:.0%} of the evidence for {name} lies "
-            f"outside the labelled region ({ci[0]:.0%} to {ci[1]:.0%}), which is {area:.0%} of the image.",
+            f"Putting {effect.n} images that are not {name} into the surroundings of {name} raises the share called {name} by "
+            f"{points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}). "
+            f"{share:.0%} of the evidence for {name} lies outside the labelled region ({ci[0]:.0%} to {ci[1]:.0%}), "
+            f"which is {area:.0%} of the image.",
             effect.value,
             effect.ci,
             effect.p,

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoaudit.autocorrelation import morans_i_points
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT
+from geoaudit.checks.causal import MIN_EFFECT, points
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.statistics import PairedDifference, paired_difference
 
@@ -204,8 +204,8 @@ class Geography:
         )
         reason = (
             f"a linear probe on {layers[-1]} is right on {net[0].mean():.0%} of {len(rows)} images when split at random and "
-            f"on {net[1].mean():.0%} when split by block (gap {gap.value:+.0%}, 95 % interval {gap.low:+.0%} to "
-            f"{gap.high:+.0%}; on bare band statistics {raw[0].mean() - raw[1].mean():+.0%}); place explains "
+            f"on {net[1].mean():.0%} when split by block (a gap of {points(gap.value)}, 95 % interval {points(gap.low)} to "
+            f"{points(gap.high)}; on bare band statistics {points(raw[0].mean() - raw[1].mean())}); place explains "
             f"{explained_by_place(features, labels, where):.0%} of the activation after class "
             f"({explained_by_place(imagery, labels, where):.0%} of the band statistics) and "
             f"{max(0.0, explained_by_place(wrong, labels, where)):.0%} of the error; Moran's I of the error beyond class "
@@ -258,8 +258,8 @@ class Geography:
             1,
             "split gap",
             f"A probe on {layer} recognises {net[0][mine].mean():.0%} of {name} where it has seen neighbouring ground and "
-            f"{net[1][mine].mean():.0%} elsewhere (gap {value:+.0%}, 95 % interval {ci[0]:+.0%} to {ci[1]:+.0%}), "
-            f"{beyond.estimate.value:+.0%} beyond the gap on bare band statistics.",
+            f"{net[1][mine].mean():.0%} elsewhere (a gap of {points(value)}, 95 % interval {points(ci[0])} to {points(ci[1])}), "
+            f"{points(beyond.estimate.value)} beyond the gap on bare band statistics.",
             value,
             ci,
             p,
