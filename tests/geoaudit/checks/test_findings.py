@@ -1,17 +1,15 @@
-"""From hypotheses to findings and the gate: grades, severities, ranks, exit codes, definitions."""
+"""From hypotheses to findings: grades, severities, ranks, definitions."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
-from dnd_core.errors import ConfigError
 from geoaudit.definitions import definition_of, relate
 from geoaudit.findings import CheckResult, Evidence, Hypothesis, judge, with_false_alarm_rate
-from geoaudit.gate import CLEAN, INCONCLUSIVE, TRIPPED, gate, known_fingerprints, summary
+from geoaudit.gate import summary
 
 from .planted import WordVectors
 
@@ -124,46 +122,6 @@ def test_results_survive_json() -> None:
     assert CheckResult.from_dict(json.loads(json.dumps(asdict(given)))) == given
 
 
-def document(severity: str = "major", status: str = "fail", check: str = "pass") -> dict:
-    finding = {"severity": severity, "status": status, "fingerprint": "abc", "title": "water hangs on haze"}
-    return {"findings": [finding], "checks": [{"rule": "context", "status": check}]}
-
-
-@pytest.mark.parametrize(
-    ("given", "fail_on", "known", "code"),
-    [
-        (document(), "major", (), TRIPPED),
-        (document("critical"), "major", (), TRIPPED),
-        (document("minor"), "major", (), CLEAN),
-        (document("minor"), "minor", (), TRIPPED),
-        (document(), "critical", (), CLEAN),
-        (document(), "major", ("abc",), CLEAN),
-        (document(status="suppressed"), "major", (), CLEAN),
-        (document("minor", check="not_run"), "major", (), INCONCLUSIVE),
-        (document("minor", check="inconclusive"), "major", (), INCONCLUSIVE),
-        (document(check="inconclusive"), "major", (), TRIPPED),
-    ],
-)
-def test_gate(given, fail_on, known, code) -> None:
-    assert gate(given, fail_on, known)[0] == code
-
-
-def test_a_broken_input_contract_does_not_pass() -> None:
-    given = {"findings": [], "checks": [{"rule": "input-contract", "status": "fail", "reason": "classes mixed up"}]}
-    code, why = gate(given, "major")
-    assert code == INCONCLUSIVE
-    assert "input-contract" in why
-
-
-def test_baseline(tmp_path: Path) -> None:
-    path = tmp_path / "audit.json"
-    path.write_text(json.dumps(document()))
-    assert known_fingerprints(path) == {"abc"}
-    path.write_text("{}")
-    with pytest.raises(ConfigError, match=r"no audit\.json"):
-        known_fingerprints(path)
-
-
 def test_relations_by_words() -> None:
     classes, encoder = ("forest", "water", "meadow"), WordVectors()
     haze = relate("thin haze", classes, encoder)
@@ -188,9 +146,9 @@ def test_summary_counts_open_findings_only() -> None:
     passed = [{"rule": "context", "status": "pass"}]
     said = summary(passed, [first, second])
     assert (said["status"], said["worst_severity"], said["counts"]["minor"]) == ("fail", "major", 1)
-    assert said["sentence"] == "Water is predicted where there is haze (major, evidence grade 3). 1 more findings."
+    assert said["sentence"] == "Water is predicted where there is haze (major, evidence grade 3). 1 more finding."
     aside = summary(passed, [{**first, "status": "suppressed"}, second])
     assert (aside["status"], aside["worst_severity"]) == ("pass", "minor")
     unsure = summary([{"rule": "context", "status": "inconclusive"}], [])
     assert (unsure["status"], unsure["worst_severity"]) == ("inconclusive", None)
-    assert unsure["sentence"].endswith("1 checks could not decide.")
+    assert unsure["sentence"].endswith("1 check could not decide.")
