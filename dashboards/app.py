@@ -23,8 +23,9 @@ SETTINGS: dict[str, object] = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "client.showErrorLinks": False,
-    "theme.primaryColor": "#0b6e99",
-    "theme.chartCategoricalColors": ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#777777"],
+    # Both given, so that the page follows the visitor's own choice of light or dark.
+    "theme.light.primaryColor": "#0b6e99",
+    "theme.dark.primaryColor": "#56b4e9",
 }  # fmt: skip
 
 

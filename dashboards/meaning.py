@@ -159,7 +159,10 @@ class Labels:
 
     def nearness(self, query: str) -> dict[str, float]:
         """Label to a score in [0, 2]: words in common, plus the cosine of the meanings once these are known."""
-        scores = {text: overlap(query, text) for text in self.texts}
+        # A label that says no more than was asked for comes before one that also says something else.
+        scores = {
+            text: near + 0.25 * overlap(text, query) if (near := overlap(query, text)) else 0.0 for text in self.texts
+        }
         used = encoder() if self.ready else None
         if used is not None and len(self.vectors):
             cosines = self.vectors @ used.encode([query[:200]])[0]

@@ -1,4 +1,7 @@
-"""Map tiles and pictures as PNG: activations in perceptual colours, classes in colours told apart by colour-blind people."""
+"""Map tiles and pictures as PNG: activations in perceptual colours, classes in colours told apart by colour-blind people.
+
+rio-tiler is imported at the top: a browser asks for many tiles at once, and threads that import it together find it half made.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rio_tiler.colormap import cmap
+from rio_tiler.errors import TileOutsideBounds
+from rio_tiler.io import Reader
 
 from dashboards.layers import activation_range
 from dnd_core.types import Box
@@ -41,8 +47,6 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 @lru_cache(maxsize=len(COLOUR_MAPS))
 def colour_table(name: str) -> NDArray[np.uint8]:
     """(256, 3) uint8 of one of :data:`COLOUR_MAPS`."""
-    from rio_tiler.colormap import cmap
-
     found = cmap.get(name)
     return np.array([found[step][:3] for step in range(256)], dtype=np.uint8)
 
@@ -65,9 +69,6 @@ def tile_bounds(z: int, x: int, y: int) -> tuple[float, float, float, float]:
 
 
 def _read(path: Path, z: int, x: int, y: int, *, nearest: bool, bands: tuple[int, ...] | None = None) -> Any:
-    from rio_tiler.errors import TileOutsideBounds
-    from rio_tiler.io import Reader
-
     with Reader(str(path)) as raster:
         try:
             return raster.tile(

@@ -115,7 +115,7 @@ def page_number(name: str, count: int, each: int) -> range:
     text = st.query_params.get(name, "1")
     here = min(max(int(text) - 1, 0), last) if text.isdigit() and len(text) < 8 else 0
     if last:
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             if st.button("Back", key=f"b-{name}", disabled=here == 0, icon=":material/chevron_left:"):
                 put(name, str(here) if here > 1 else "")
                 st.rerun()

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dashboards import painting
-from dashboards.layers import MapLayer, find_layer, grid_of, scene_path
+from dashboards.layers import MOST_MEMBERS, MapLayer, find_layer, grid_of, maps_of, scene_path
 from dashboards.loading import address, current, stamp
 from dashboards.places import hotspots, tiles_of
 from dashboards.reports import REPORTS
@@ -158,7 +158,9 @@ def spots(request: Request, results: Results) -> Response:
     if kind == "unit":
         units = (results.unit(rest).id,)
     elif kind == "group" and rest.isdigit():
-        units = results.group_units(int(rest))
+        # Those of the members that are drawn; all of a large group would cover the scene.
+        maps = maps_of(results, scene)
+        units = tuple(unit for unit in results.group_units(int(rest)) if unit in maps)[:MOST_MEMBERS]
     return JSONResponse(hotspots(results, scene, units))
 
 

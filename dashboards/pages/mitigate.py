@@ -39,7 +39,13 @@ def show() -> None:
     )
     left, right = st.columns(2)
     with left:
-        chosen = choices("groups", "Concepts to prune", measured, "Choose", [str(int(strongest["group"].iloc[0]))])
+        chosen = choices(
+            "groups",
+            "Concepts to prune",
+            measured,
+            "Choose",
+            [_first(results, list(measured), str(int(strongest["group"].iloc[0])))],
+        )
     with right:
         classes = choices("classes", "Classes", {str(name): clean(name, 60) for name in dict.fromkeys(table["class"])})
     if not chosen:
@@ -54,6 +60,12 @@ def show() -> None:
         _group(results, int(group), measured[group], classes)
     if len(chosen) > MOST:
         prose(f"The first {MOST} are shown.", dim=True)
+
+
+def _first(results: Results, measured: list[str], strongest: str) -> str:
+    """The concept of the worst finding, else the one that the decisions hang on most."""
+    concerned = (str(finding.get("group")) for finding in results.findings if finding.get("status") == "fail")
+    return next((group for group in concerned if group in measured), strongest)
 
 
 def _group(results: Results, group: int, name: str, classes: list[str]) -> None:

@@ -123,7 +123,8 @@ def _all(results: Results) -> None:
                 "Searching by words alone until the meanings of the labels are known; this takes a few seconds.",
                 dim=True,
             )
-    order = score[keep].sort_values(ascending=False, kind="stable").index
+    ranked = pd.DataFrame({"score": score, "fit": neurons["r"].astype("float64").fillna(-1.0)})[keep]
+    order = ranked.sort_values(["score", "fit"], ascending=False, kind="stable").index
     st.caption(f"{len(order)} of {len(neurons)} neurons, {'the nearest in meaning' if query else 'the best fit'} first")
     if not len(order):
         prose("No neuron fits. Clear the search and the filters to see all.")

@@ -121,6 +121,7 @@ def _checks(results: Results) -> None:
     listed(
         ("Result", "Check", "What was seen"),
         (((badge(str(check.get("status", ""))),), check.get("title", ""), check.get("reason", "")) for check in rows),
+        900,
     )
     doubts = results.audit.get("notes")
     if isinstance(doubts, list) and doubts:
