@@ -83,6 +83,26 @@ def test_features_of_the_land_cover_stay_silent() -> None:
     assert "no images were held out" in result.reason
 
 
+def test_place_that_the_imagery_gives_away_is_not_laid_to_the_network() -> None:
+    images = signed_tiles()
+    rng = np.random.default_rng(3)
+    level = rng.uniform(0.1, 0.4, (BLOCKS, 4, 1, 1))[images.blocks]
+    plain = ArrayImages(
+        (images.pixels(range(len(images))) * 0 + level + rng.normal(0, 0.002, (len(images), 4, 1, 1))).astype(
+            np.float32
+        ),
+        rgb=np.zeros((len(images), 8, 8, 3), np.uint8),
+        channels=BANDS,
+        labels=images.labels,
+        class_names=CLASSES,
+        blocks=images.blocks,
+        metadata=[images[i].metadata for i in range(len(images))],
+    )
+    result = Geography().run(context_of(network_of(Classifier(0.0)), plain))
+    assert max(h.value for h in result.hypotheses) > 0.2, "the features do tell the blocks apart"
+    assert result.status == "pass", result.reason
+
+
 def test_too_few_blocks_are_inconclusive() -> None:
     images, _ = tiles(haze=0.0)
     images.blocks = images.blocks % 3

@@ -56,6 +56,10 @@ def test_pruning_takes_the_planted_reliance_away_and_random_pruning_does_not(con
     done, report = repair(context, {**FINDING, "units": HAZE_NAMES}, "prune")
     reliance = lines_of(report)["reliance of water"]
     assert done.pruned == HAZE_UNITS
+    means = np.delete(context.activations["features"], HELD, axis=0).mean(axis=0)
+    head = context.network.module.head
+    expected = head.bias + head.weight[:, HAZE_UNITS] @ torch.from_numpy(means[list(HAZE_UNITS)])
+    np.testing.assert_allclose(done.head.bias, expected.numpy(), rtol=1e-4)
     assert reliance.before.value > 0.9
     assert reliance.after.value == 0
     assert reliance.change.high < -0.5
@@ -74,6 +78,7 @@ def test_retrained_head_loses_the_reliance_and_keeps_the_accuracy(context) -> No
     assert lines["accuracy"].random is None
     assert any("No matched random units" in said for said in report.limitations)
     assert report.artefact == "haze of strength 0.6"
+    assert f"trained anew on {120 - len(HELD)} images" in report.words, "held-out images are kept from the fit"
 
 
 def test_a_network_without_the_plant_gains_nothing() -> None:
