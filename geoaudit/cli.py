@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from dnd_core.cli import run
 from dnd_core.errors import ConfigError
 
-__all__ = ["audit", "checks", "dashboard", "demo", "diff", "doctor", "main", "mitigate", "report", "verify"]
+__all__ = ["audit", "checks", "dashboard", "demo", "diff", "doctor", "gate", "main", "mitigate", "report", "verify"]
 
 FailOn = Literal["minor", "major", "critical"]
 
@@ -67,11 +68,11 @@ def audit(
         resume: go on with the run in ``out``; recompute only what changed.
         quiet: no progress.
     """
-    import datetime
     from dataclasses import replace
 
     from dnd_core.progress import ProgressReport
-    from geoaudit.gate import gate, load_baseline, settle_run
+    from geoaudit.gate import gate as judge
+    from geoaudit.gate import load_baseline, settle_run
     from geoaudit.settings import load_config
     from geoaudit.suppressions import load_suppressions
 
@@ -87,13 +88,37 @@ def audit(
 
     with ProgressReport(quiet) as progress:
         done = launch(settings, out, resume=resume, progress=progress)
-        settled = settle_run(out, aside, known, datetime.datetime.now(datetime.UTC).date())
+        settled = settle_run(out, aside, known, _today())
         write_reports(out, wanted)
     summarise(replace(done, document=settled.document))
     for note in settled.notes():
         print(note)  # noqa: T201
-    code, why = gate(settled.document, fail_on, settled.lapsed)
+    code, why = judge(settled.document, fail_on, settled.lapsed)
     print(why)  # noqa: T201
+    return code
+
+
+def gate(
+    run_dir: Path, fail_on: FailOn = "major", baseline: Path | None = None, suppressions: Path | None = None
+) -> int:
+    """Judge a finished run as ``audit`` would, without running or changing it, and answer with an exit code.
+
+    Exit codes: 0 clean, 1 a finding of at least ``fail_on``, 2 bad input, 3 a check could not decide or the run is
+    not whole.
+
+    Args:
+        run_dir: the run folder.
+        fail_on: least severity that fails the gate.
+        baseline: audit.json of an earlier run; findings known there do not fail the gate.
+        suppressions: YAML file of findings that reviewers set aside; see ``docs/ci.md``.
+    """
+    from geoaudit.gate import gate_run, load_baseline
+    from geoaudit.suppressions import load_suppressions
+
+    known = load_baseline(baseline) if baseline else None
+    aside = load_suppressions(suppressions) if suppressions else ()
+    code, said = gate_run(run_dir, fail_on, aside, known, _today())
+    print("\n".join(said))  # noqa: T201
     return code
 
 
@@ -228,6 +253,11 @@ def doctor() -> int:
     return 0 if sound else 3
 
 
+def _today() -> datetime.date:
+    """The day in UTC, so that a suppression ends everywhere at once."""
+    return datetime.datetime.now(datetime.UTC).date()
+
+
 def _formats(text: str) -> tuple[str, ...]:
     from geoaudit.report import check_formats
 
@@ -241,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[..., Any]] = {
         "demo": demo,
         "audit": audit,
+        "gate": gate,
         "report": report,
         "dashboard": dashboard,
         "verify": verify,

@@ -13,7 +13,8 @@ from dnd_core.errors import ConfigError, StoreError
 from geoaudit.suppressions import Suppression, apply_suppressions, compare_baseline, is_known
 
 __all__ = [
-    "CLEAN", "ERROR", "INCONCLUSIVE", "TRIPPED", "Settlement", "gate", "load_baseline", "settle", "settle_run", "summary",
+    "CLEAN", "ERROR", "INCONCLUSIVE", "TRIPPED", "Settlement", "gate", "gate_run", "load_baseline", "settle", "settle_run",
+    "summary",
 ]  # fmt: skip
 
 CLEAN, TRIPPED, ERROR, INCONCLUSIVE = 0, 1, 2, 3
@@ -71,9 +72,7 @@ def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()
         said = f"gate tripped: {_counted(len(new))} of severity {fail_on} or worse, first: {new[0]['title']}"
         expired = [finding["id"] for finding in new if finding["fingerprint"] in lapsed]
         return TRIPPED, said + (f"; the suppression of {', '.join(expired)} has expired" if expired else "")
-    unsure = [check["rule"] for check in document["checks"] if check["status"] in UNSURE]
-    # On input the network was not made for, no other check's silence means anything.
-    unsure += [check["rule"] for check in document["checks"] if (check["rule"], check["status"]) == UNSUITABLE]
+    unsure = _unsure(document["checks"])
     unsure += [finding["id"] for finding in grave if finding["status"] in UNSURE]
     if unsure:
         return INCONCLUSIVE, f"gate inconclusive: {', '.join(unsure)} could not decide"
@@ -81,6 +80,16 @@ def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()
     passed = f"gate passed: nothing {'new ' if serious or aside else ''}of severity {fail_on} or worse"
     passed += f"; {_counted(len(serious))} known from the baseline" if serious else ""
     return CLEAN, passed + (f"; {_counted(aside)} set aside" if aside else "")
+
+
+def _unsure(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rules of the checks that leave the audit undecided."""
+    # On input the network was not made for, no other check's silence means anything.
+    return [
+        str(check["rule"])
+        for check in checks
+        if check["status"] in UNSURE or (check["rule"], check["status"]) == UNSUITABLE
+    ]
 
 
 def _counted(number: int, more: str = "") -> str:
@@ -100,16 +109,41 @@ def settle(
         suppressions: of reviewers.
         baseline: what an earlier ``audit.json`` holds, or None.
         today: the day on which suppressions must be in force.
+
+    Raises:
+        StoreError: a finding in ``document`` is set aside until something that is no date.
+
     """
-    settled, unused = apply_suppressions(document, suppressions, today)
+    reopened, ended = _reopened(document, today)
+    settled, unused = apply_suppressions(reopened, suppressions, today)
     still = {finding["fingerprint"] for finding in settled["findings"] if finding["status"] == "fail"}
-    lapsed = {entry.fingerprint: entry for entry in unused if entry.fingerprint in still}
+    lapsed = {entry.fingerprint: entry for entry in (*ended, *unused) if entry.fingerprint in still}
     idle = tuple(entry for entry in unused if entry.fingerprint not in still)
     if baseline is not None:
         settled = compare_baseline(settled, baseline)
-    if suppressions:
+    if suppressions or ended:
         settled["summary"] = summary(settled["checks"], settled["findings"])
     return Settlement(settled, lapsed, idle)
+
+
+def _reopened(document: Mapping[str, Any], today: datetime.date) -> tuple[dict[str, Any], list[Suppression]]:
+    """The audit with findings open again that had been set aside in it until a day that has passed."""
+    findings, ended = [], []
+    for finding in document["findings"]:
+        said = finding.get("suppression") or {}
+        if finding["status"] != "suppressed" or not said.get("until"):
+            findings.append(dict(finding))
+            continue
+        try:
+            until = datetime.date.fromisoformat(said["until"])
+        except ValueError as error:
+            raise StoreError(f"audit.json: {finding['id']} is set aside until no date ({said['until']!r})") from error
+        entry = Suppression(finding["fingerprint"], said["reason"], said.get("by") or "", until)
+        if not entry.holds(today):
+            ended.append(entry)
+            finding = {name: value for name, value in finding.items() if name != "suppression"} | {"status": "fail"}
+        findings.append(dict(finding))
+    return {**document, "findings": findings}, ended
 
 
 def settle_run(
@@ -141,6 +175,36 @@ def settle_run(
     return settled
 
 
+def gate_run(
+    root: Path,
+    fail_on: str,
+    suppressions: Sequence[Suppression],
+    baseline: Mapping[str, Any] | None,
+    today: datetime.date,
+) -> tuple[int, list[str]]:
+    """Exit code of a finished run and what to say, without changing the run.
+
+    A run that is unfinished or damaged is inconclusive unless what can be read trips the gate.
+
+    Raises:
+        StoreError: there is no such folder, or it holds no run.
+
+    """
+    from geoaudit.results import open_run
+
+    results = open_run(root)
+    if results.state == "empty":
+        raise StoreError(f"{root} holds no run: give the folder that an audit wrote")
+    problems = [problem.sentence for problem in results.problems]
+    if not results.audit:
+        return INCONCLUSIVE, [*problems, f"gate inconclusive: {root} holds no findings"]
+    settled = settle(results.audit, suppressions, baseline, today)
+    code, why = gate(settled.document, fail_on, settled.lapsed)
+    if code == CLEAN and problems:
+        code, why = INCONCLUSIVE, "gate inconclusive: the run is not whole"
+    return code, [*problems, *settled.notes(), why]
+
+
 def load_baseline(path: Path) -> dict[str, Any]:
     """An earlier ``audit.json``.
 
@@ -159,18 +223,18 @@ def load_baseline(path: Path) -> dict[str, Any]:
 
 
 def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``audit.json`` says in short: ``status, worst_severity, counts, sentence``, over findings not set aside.
+    """What ``audit.json`` says in short: ``status, worst_severity, counts, sentence``, over the open findings.
 
     Args:
         checks: as in ``audit.json``.
         findings: likewise, most severe first.
     """
-    still = [finding for finding in findings if finding["status"] != "suppressed"]
+    still = [finding for finding in findings if finding["status"] == "fail"]
     worst_first = SEVERITIES[::-1]
     counts = {severity: sum(f["severity"] == severity for f in still) for severity in worst_first}
     worst = next((severity for severity in worst_first if counts[severity]), None)
-    unsure = sum(check["status"] in UNSURE for check in checks)
-    aside = len(findings) - len(still)
+    unsure = len(_unsure(checks))
+    aside = sum(finding["status"] == "suppressed" for finding in findings)
     if still:
         first = still[0]
         sentence = f"{first['title']} ({first['severity']}, evidence grade {first['evidence_grade']})."
