@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from dnd_core.types import UnitId
 from geoaudit.results import Results
 
 __all__ = [
-    "MOST_MEMBERS", "Grid", "MapLayer", "activation_range", "class_names_of", "find_layer", "grid_of", "group_maps",
-    "maps_of", "scene_path",
+    "CELLS", "MOST_MEMBERS", "Grid", "MapLayer", "activation_range", "class_names_of", "find_layer", "grid_of", "group_maps",
+    "maps_of", "net", "scene_path",
 ]  # fmt: skip
 
 Kind = Literal["scene", "classes", "tiles", "activation"]
+# Cells along the longer side that can be clicked: finer than most probe tiles, and small to send.
+CELLS = 72
 # Members of a group that are laid over one another in a tile; each costs a read.
 MOST_MEMBERS = 6
 
@@ -145,6 +148,24 @@ def _grid(path: Path, changed: int) -> Grid | None:
 def grid_of(path: Path) -> Grid | None:
     """Where a raster lies; None where it has no place on Earth or cannot be read."""
     return _grid(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+def net(grid: Grid) -> list[dict[str, Any]]:
+    """Cells over the scene: their corners (``p``) and their middle (``at``), in degrees."""
+    west, south, east, north = grid.bounds
+    wide, high = (east - west) * float(np.cos(np.radians((south + north) / 2))), north - south
+    step = max(wide, high) / CELLS
+    columns, rows = max(1, round(wide / step)), max(1, round(high / step))
+    xs = np.linspace(west, east, columns + 1).round(6).tolist()
+    ys = np.linspace(south, north, rows + 1).round(6).tolist()
+    return [
+        {
+            "p": [[left, low], [right, low], [right, top], [left, top]],
+            "at": [round((left + right) / 2, 6), round((low + top) / 2, 6)],
+        }
+        for low, top in pairwise(ys)
+        for left, right in pairwise(xs)
+    ]
 
 
 @lru_cache(maxsize=512)

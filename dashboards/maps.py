@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,10 @@ import streamlit as st
 
 from dashboards.layers import Grid
 from dashboards.loading import address, origin
+from dashboards.state import put
 from dashboards.tiles import version
 
-__all__ = ["CELLS", "cells", "deck", "marker", "outline"]
-
-# Cells along the longer side that can be clicked: finer than most probe tiles, and small to send.
-CELLS = 72
+__all__ = ["cells", "deck", "marker", "outline"]
 
 
 def _view(grid: Grid, height: int) -> pdk.ViewState:
@@ -27,27 +26,15 @@ def _view(grid: Grid, height: int) -> pdk.ViewState:
     return pdk.ViewState(longitude=(west + east) / 2, latitude=(south + north) / 2, zoom=min(max(zoom, 0), 20))
 
 
-def cells(grid: Grid) -> pdk.Layer:
-    """An unseen net over the scene: a click anywhere answers with the middle of its cell."""
-    west, south, east, north = grid.bounds
-    wide, high = (east - west) * float(np.cos(np.radians((south + north) / 2))), north - south
-    step = max(wide, high) / CELLS
-    columns, rows = max(1, round(wide / step)), max(1, round(high / step))
-    dx, dy = (east - west) / columns, (north - south) / rows
-    data = []
-    for row in range(rows):
-        for column in range(columns):
-            x, y = west + column * dx, south + row * dy
-            corners = [[x, y], [x + dx, y], [x + dx, y + dy], [x, y + dy]]
-            data.append(
-                {
-                    "p": [[round(a, 6), round(b, 6)] for a, b in corners],
-                    "at": [round(x + dx / 2, 6), round(y + dy / 2, 6)],
-                }
-            )
+def cells(scene: str) -> pdk.Layer:
+    """An unseen net over the scene: a click anywhere answers with the middle of its cell.
+
+    The browser fetches the net once from its own address; inside the chart it would be sent anew with every change.
+    """
+    place = address("layers/cells.json", scene=scene, v=version())
     return pdk.Layer(
-        "SolidPolygonLayer", data, id="cells", get_polygon="p", get_fill_color=[0, 0, 0, 1], pickable=True,
-        auto_highlight=True, highlight_color=[255, 255, 255, 90],
+        "SolidPolygonLayer", origin(st.context.url) + place, id="cells", get_polygon="p", get_fill_color=[0, 0, 0, 1],
+        pickable=True, auto_highlight=True, highlight_color=[255, 255, 255, 90],
     )  # fmt: skip
 
 
@@ -92,7 +79,7 @@ def deck(
     grid: Grid, *, scene: str, layer: str, key: str, opacity: float = 0.7, least: float = 0.0, colours: str = "viridis",
     spots: bool = False, bands: str = "", stretch: bool = False, over: tuple[pdk.Layer | None, ...] = (), height: int = 520,
     clicks: bool = False, alt: str = "map",
-) -> tuple[float, float] | None:  # fmt: skip
+) -> None:  # fmt: skip
     """Show a map.
 
     Args:
@@ -108,11 +95,8 @@ def deck(
         stretch: stretch each band of the scene.
         over: more to draw, on top.
         height: pixels.
-        clicks: answer with the place that was clicked.
+        clicks: write the place that is clicked into the address, as ``place``.
         alt: what it shows, for who cannot see it.
-
-    Returns:
-        Longitude and latitude that were clicked, or None.
 
     """
     dark = getattr(st.context.theme, "type", None) == "dark"
@@ -121,17 +105,22 @@ def deck(
         colours=colours, spots="1" if spots else "", bands=bands, stretch="1" if stretch else "", dark="1" if dark else "",
         v=version(),
     )  # fmt: skip
-    layers = [cells(grid)] if clicks else []
+    layers = [cells(scene)] if clicks else []
     layers += [part for part in over if part is not None]
     chart = pdk.Deck(
         layers=layers, initial_view_state=_view(grid, height), map_provider="carto", map_style=origin(st.context.url) + place
     )  # fmt: skip
     if not clicks:
         st.pydeck_chart(chart, height=height, key=key, alt=alt)
-        return None
-    state: Any = st.pydeck_chart(
-        chart, height=height, key=key, alt=alt, on_select="rerun", selection_mode="single-object"
+        return
+    st.pydeck_chart(
+        chart, height=height, key=key, alt=alt, on_select=partial(_clicked, key), selection_mode="single-object"
     )
+
+
+def _clicked(key: str) -> None:
+    """Write the clicked place into the address before the page is made anew, so that once is enough."""
+    state: Any = st.session_state.get(key)
     picked = state.get("selection", {}).get("objects", {}).get("cells") if state else None
     at = picked[0].get("at") if picked else None
-    return (float(at[0]), float(at[1])) if at else None
+    put("place", f"{at[0]:.6f},{at[1]:.6f}" if at else "")

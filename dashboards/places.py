@@ -19,6 +19,8 @@ from geoaudit.results import Results
 __all__ = ["Firing", "Place", "Tiles", "hotspots", "look", "sample", "tiles_of"]
 
 MOST_SAMPLED = 60
+# Radius in metres of the sphere of EPSG:3857.
+EARTH = 6_378_137.0
 MOST_SPOTS = 2000
 
 
@@ -74,10 +76,9 @@ class Place:
     firing: tuple[Firing, ...]
 
 
-def _mercator(longitude: Any, latitude: Any) -> tuple[Any, Any]:
-    from pyproj import Transformer
-
-    return Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform(longitude, latitude)
+def _mercator(longitude: float, latitude: float) -> tuple[float, float]:
+    x = np.radians(longitude) * EARTH
+    return float(x), float(np.log(np.tan(np.pi / 4 + np.radians(latitude) / 2)) * EARTH)
 
 
 @lru_cache(maxsize=2)
@@ -139,7 +140,7 @@ def sample(path: Path, longitude: float, latitude: float) -> float | None:
 def look(results: Results, scene: str, longitude: float, latitude: float, most: int = 12) -> Place:
     """What lies at a point of a scene: the class there and the units that fire most."""
     x, y = _mercator(longitude, latitude)
-    image = tiles_of(results).at(float(x), float(y))
+    image = tiles_of(results).at(x, y)
     layer = find_layer(results, scene, "classes")
     number = sample(layer.paths[0], longitude, latitude) if layer.paths else None
     found = _fired(results, image) if image is not None else _mapped(results, scene, longitude, latitude)

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dashboards import painting
-from dashboards.layers import MOST_MEMBERS, MapLayer, find_layer, grid_of, maps_of, scene_path
+from dashboards.layers import MOST_MEMBERS, MapLayer, find_layer, grid_of, maps_of, net, scene_path
 from dashboards.loading import address, current, stamp
 from dashboards.places import hotspots, tiles_of
 from dashboards.reports import REPORTS
@@ -165,6 +165,16 @@ def spots(request: Request, results: Results) -> Response:
 
 
 @_answer
+def cells(request: Request, results: Results) -> Response:
+    """The net of places over a scene that can be clicked."""
+    scene, path = scene_path(results, request.query_params.get("scene"))
+    grid = grid_of(path)
+    if grid is None:
+        raise StoreError(f"the scene {scene[:60]} has no place on Earth")
+    return JSONResponse(net(grid), headers={"Cache-Control": "private, max-age=86400"})
+
+
+@_answer
 def image(request: Request, results: Results) -> Response:
     """Rendering of a probe image: ``/layers/image/NUMBER.png?box=LEFT,TOP,RIGHT,BOTTOM``."""
     path = results.thumbnail(int(request.path_params["number"]))
@@ -207,6 +217,7 @@ def routes(base: str = "") -> list[Route]:
         Route(f"{top}/tile/{{z:int}}/{{x:int}}/{{y:int}}.png", tile),
         Route(f"{top}/style.json", style),
         Route(f"{top}/hotspots.geojson", spots),
+        Route(f"{top}/cells.json", cells),
         Route(f"{top}/image/{{number:int}}.png", image),
         Route(f"{top}/concept/{{slot:int}}.png", concept),
         Route(f"{top}/report/{{name}}", report),

@@ -12,7 +12,7 @@ from dashboards.components import clean, example_strip, figure, opened, prose, t
 from dashboards.layers import Grid, activation_range, class_names_of, find_layer, grid_of, group_maps, maps_of
 from dashboards.maps import deck, marker
 from dashboards.places import look, tiles_of
-from dashboards.state import choice, put, share, switch
+from dashboards.state import choice, share, switch
 from dnd_core.errors import StoreError
 from geoaudit.results import Results
 
@@ -59,21 +59,13 @@ def show() -> None:
             left, right = st.columns(2)
             with left:
                 _legend(results, scene, layer, colours)
-                clicked = deck(
-                    grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared
-                )
+                deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared)
             with right:
                 _legend(results, scene, other, colours)
                 deck(grid, layer=other, key="map-other", over=ring, alt=options[other], height=460, **shared)
         else:
             _legend(results, scene, layer, colours)
-            clicked = deck(
-                grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=620, **shared
-            )
-        if clicked and clicked != st.session_state.get("_clicked"):
-            st.session_state["_clicked"] = clicked
-            put("place", f"{clicked[0]:.6f},{clicked[1]:.6f}")
-            st.rerun()
+            deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=620, **shared)
         if place:
             _here(results, scene, place)
         else:

@@ -111,10 +111,10 @@ def _all(results: Results) -> None:
         mine = (neurons["layer"].astype(str) + "/" + neurons["unit"].astype(str)).map(_classes(stamp(), results))
         keep &= mine.isin([int(number) for number in classes])
     score = neurons["r"].astype("float64").fillna(-1.0)
+    # Begun before anything is typed: a large run is searched by words until its labels are encoded.
+    near = labels_of([clean(label, 200) for label in neurons["label"]])
     if query:
-        near = labels_of([clean(label, 200) for label in neurons["label"]])
-        # Small runs are ready at once; a large one is searched by words until its labels are encoded.
-        near.wait(0.4)
+        near.wait(0.15)
         scores = near.nearness(query)
         score = pd.Series([scores.get(clean(label, 200), 0.0) for label in neurons["label"]], index=neurons.index)
         keep &= (score > 0) | (neurons["layer"].astype(str) + "/" + neurons["unit"].astype(str) == query)
