@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "caption_vectors", "Clause", "clauses", "combine", "concept_parts", "presence"]
+__all__ = ["EXTENTS", "CaptionIndex", "Clause", "caption_vectors", "clauses", "combine", "concept_parts", "presence"]
 
 EXTENTS: Mapping[str, float] = MappingProxyType(
     {
