@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: audit test lint format types clean
 
 audit: $(VENV)/.run-$(STAMP)
-	$(BIN)/geoaudit demo --out runs/demo --resume true
+	$(BIN)/geoaudit demo --out runs/demo --resume
 
 test: $(VENV)/.test-$(STAMP)
 	$(BIN)/ruff check .
