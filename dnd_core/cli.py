@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -212,8 +213,9 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
         answer = command(**{name: value for name, value in chosen[chosen.subcommand].items() if name in wanted})
     except DndError as error:
         if debug:
-            raise
-        print(f"{program}: error: {error}", file=sys.stderr)  # noqa: T201
+            traceback.print_exc()
+        else:
+            print(f"{program}: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print(f"{program}: stopped; start again with --resume to go on", file=sys.stderr)  # noqa: T201
@@ -222,6 +224,10 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
         # Whoever read the output has seen enough (``| head``); Python must not try to flush the rest on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception:
+        # Python would end with 1, and 1 is a finding: what nobody foresaw must not look like one.
+        traceback.print_exc()
+        return 2
     return answer if isinstance(answer, int) else 0
 
 

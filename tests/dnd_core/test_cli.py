@@ -198,7 +198,7 @@ def test_debug_shows_the_traceback():
         subprocess.run([sys.executable, "-m", "dnd_core.cli", *words, *more], capture_output=True, text=True)
         for more in ([], ["--debug"])
     )
-    assert (plain.returncode, debug.returncode) == (2, 1)
+    assert (plain.returncode, debug.returncode) == (2, 2)
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
     assert "package.module:factory, got 'nothing_like_it'" in plain.stderr.splitlines()[-1]
