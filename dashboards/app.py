@@ -25,7 +25,7 @@ SETTINGS: dict[str, object] = {
     "client.showErrorLinks": False,
     # Both given, so that the page follows the visitor's own choice of light or dark.
     "theme.light.primaryColor": "#0b6e99",
-    "theme.dark.primaryColor": "#56b4e9",
+    "theme.dark.primaryColor": "#1a76a5",
 }  # fmt: skip
 
 

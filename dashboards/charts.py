@@ -23,6 +23,7 @@ _STATUS_COLOURS = {"labelled": "#0072B2", "weak": "#E69F00", "abstained": "#9999
 TONES = {"without the concept": "#D55E00", "without as many random neurons": "#7f7f7f"}
 KINDS = {"in a concept": "#0072B2", "on its own": "#E69F00"}
 BELOW = alt.Legend(orient="bottom", labelLimit=400)
+COUNTS = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000])
 # A label is one mark's text: what is longer would push the chart off the page.
 _WORD = 38
 
@@ -94,9 +95,11 @@ def histogram(values: NDArray[np.float32], mark: float | None) -> Any:
         alt.Chart(table)
         .mark_bar(color="#0072B2")
         .encode(
-            x=alt.X("from:Q", title="activation", bin="binned"), x2="to:Q", y=alt.Y("tiles:Q", scale=alt.Scale(type="symlog"))
+            x=alt.X("from:Q", title="activation", bin="binned"),
+            x2="to:Q",
+            y=alt.Y("tiles:Q", scale=alt.Scale(type="symlog"), axis=COUNTS),
         )
-    )  # fmt: skip
+    )
     line = pd.DataFrame({"p99": [] if mark is None else [mark]})
     rule = alt.Chart(line).mark_rule(color="#D55E00", strokeDash=[4, 3]).encode(x="p99:Q")
     return (bars + rule).properties(height=190)

@@ -11,13 +11,14 @@ from typing import Any
 import streamlit as st
 
 from dashboards.loading import address, current
+from dashboards.meaning import Labels
 from dashboards.tiles import version
 from geoaudit.results import Results, TopImage, Unit
 
 __all__ = [
-    "SEVERITIES", "STATUSES", "badge", "clean", "concept_strip", "example_strip", "facts", "favicon", "figure",
+    "SEVERITIES", "STATUSES", "badge", "chance", "clean", "concept_strip", "example_strip", "facts", "favicon", "figure",
     "interval", "listed", "markdown", "note", "number_of",
-    "opened", "picture", "problems", "prose", "style", "tile_strip", "title", "unit_card", "unit_link_rows",
+    "opened", "picture", "problems", "prose", "style", "tile_strip", "title", "unit_card", "unit_link_rows", "until_ready",
 ]  # fmt: skip
 
 # Word, sign and colour: the sign says the same to who cannot tell the colours apart.
@@ -115,6 +116,12 @@ def figure(value: Any, digits: int = 2, *, sign: bool = False) -> str:
         return "\u2013"
     text = f"{number:{'+' if sign else ''},.{digits}f}"
     return text.replace(",", "\u202f").replace("-", "\u2212")
+
+
+def chance(value: Any) -> str:
+    """A probability; what is smaller than a thousandth is not spelled out."""
+    number = number_of(value)
+    return "< 0.001" if number is not None and 0 <= number < 0.001 else figure(number, 3)
 
 
 def interval(pair: Any, digits: int = 2, *, sign: bool = False) -> str:
@@ -264,3 +271,11 @@ def unit_link_rows(rows: Sequence[tuple[Any, str, str, float, float]]) -> None:
     st.html(
         f'<div class="ga-wrap"><table class="ga-table ga-units"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
     )
+
+
+@st.fragment(run_every=0.7)
+def until_ready(labels: Labels) -> None:
+    """Say that meanings are being learnt, and make the page anew once they are known."""
+    if labels.ready:
+        st.rerun(scope="app")
+    prose("So far by words alone: the meanings of the labels are being learnt, which takes a few seconds.", dim=True)

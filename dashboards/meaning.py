@@ -138,7 +138,7 @@ class Labels:
 
     @property
     def ready(self) -> bool:
-        """Every label is encoded."""
+        """Every label is encoded, or there is no encoder to do it."""
         return self._ready.is_set()
 
     def wait(self, seconds: float) -> bool:
@@ -156,7 +156,7 @@ class Labels:
                 places = order[start : start + _BATCH]
                 vectors[places] = used.encode([self.texts[place][:200] for place in places])
             self.vectors = vectors
-            self._ready.set()
+        self._ready.set()
 
     def nearness(self, query: str) -> dict[str, float]:
         """Label to a score in [0, 2]: words in common, plus the cosine of the meanings once these are known."""

@@ -115,11 +115,11 @@ def page_number(name: str, count: int, each: int) -> range:
     text = st.query_params.get(name, "1")
     here = min(max(int(text) - 1, 0), last) if text.isdigit() and len(text) < 8 else 0
     if last:
-        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        st.caption(f"page {here + 1} of {last + 1}")
+        with st.container(horizontal=True):
             if st.button("Back", key=f"b-{name}", disabled=here == 0, icon=":material/chevron_left:"):
                 put(name, str(here) if here > 1 else "")
                 st.rerun()
-            st.text(f"page {here + 1} of {last + 1}")
             if st.button("Next", key=f"n-{name}", disabled=here == last, icon=":material/chevron_right:"):
                 put(name, str(here + 2))
                 st.rerun()

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
-from dashboards.components import clean, figure, listed, opened, prose, title, unit_card
+from dashboards.components import chance, clean, figure, listed, opened, prose, title, unit_card, until_ready
 from dashboards.meaning import labels_of
 from dashboards.navigation import link
 from dashboards.state import choice
@@ -129,7 +129,7 @@ def _members(results: Results) -> None:
                     (
                         row["class"], figure(row["association"], sign=True), figure(row["reliance"], sign=True),
                         f"{figure(row['reliance_low'], sign=True)} to {figure(row['reliance_high'], sign=True)}",
-                        figure(row["gap"], sign=True), figure(row["q"], 3), figure(row["grade"], 0),
+                        figure(row["gap"], sign=True), chance(row["q"]), figure(row["grade"], 0),
                     )
                     for row in rows.to_dict("records")
                 ),
@@ -154,13 +154,11 @@ def _nearness(results: Results) -> None:
     neurons = results.neurons[results.neurons["label"].astype(bool)]
     labels = [clean(label, 200) for label in neurons["label"]]
     known = labels_of([clean(label, 200) for label in results.neurons["label"]])
-    if not known.wait(0.4) or len(known.texts) < 3:
-        prose(
-            "The meanings of the labels are not known yet: come back in a few seconds."
-            if len(known.texts) >= 3
-            else "Too few labels.",
-            dim=True,
-        )
+    if not known.wait(0.15):
+        until_ready(known)
+        return
+    if len(known.vectors) < 3:
+        prose("There are too few labels to compare, or the sentence encoder is not installed.", dim=True)
         return
     centred = known.vectors - known.vectors.mean(axis=0)
     # Two directions that keep most of the spread (principal components); signs fixed so that the picture stays the same.

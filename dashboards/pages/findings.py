@@ -12,6 +12,7 @@ from dashboards.components import (
     SEVERITIES,
     STATUSES,
     badge,
+    chance,
     clean,
     example_strip,
     facts,
@@ -170,7 +171,7 @@ def _figures(finding: dict[str, Any]) -> None:
             (figure(effect.get("value"), sign=True), str(effect.get("metric", "effect")), f"95 %: {of}" if of else "")
         )
         if number_of(effect.get("q")) is not None:
-            entries.append((figure(effect["q"], 3), "chance of a false discovery (q)", ""))
+            entries.append((chance(effect["q"]), "chance of a false discovery (q)", ""))
     if isinstance(area, dict):
         of = interval(area.get("ci"), 0)
         entries.append((f"{figure(area.get('estimate'), 0)} ha", "area concerned", f"95 %: {of}" if of else ""))

@@ -157,7 +157,7 @@ def _here(results: Results, scene: str, place: tuple[float, float]) -> None:
     found = look(results, scene, *place)
     names = class_names_of(results, scene)
     title(f"At {figure(found.latitude, 5)}° north, {figure(found.longitude, 5)}° east", 2)
-    left, right = st.columns([1, 2.2])
+    left, right = st.columns([1, 3])
     with left:
         if found.predicted is not None:
             name = names[found.predicted] if 0 <= found.predicted < len(names) else f"class {found.predicted}"

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
-from dashboards.components import badge, clean, facts, figure, listed, opened, prose, title
+from dashboards.components import badge, chance, clean, facts, figure, listed, opened, prose, title
 from dashboards.navigation import link
 from dashboards.state import choices
 from geoaudit.results import Results
@@ -112,7 +112,7 @@ def _group(results: Results, group: int, name: str, classes: list[str]) -> None:
                 (
                     row["class"], figure(row["n"], 0), figure(row["accuracy_before"]), figure(row["accuracy_after"]),
                     _with(row, "change", "low", "high"), _with(row, "random_mean", "random_low", "random_high"),
-                    _with(row, "gap", "gap_low", "gap_high"), figure(row["p"], 3),
+                    _with(row, "gap", "gap_low", "gap_high"), chance(row["p"]),
                     (badge("fail").replace("Found something", "hangs on it") if row["p"] is not None and row["p"] < 0.05 else "",),
                 )
                 for row in rows.to_dict("records")

@@ -12,6 +12,7 @@ from dashboards import charts
 from dashboards.components import (
     STATUSES,
     badge,
+    chance,
     clean,
     concept_strip,
     facts,
@@ -24,6 +25,7 @@ from dashboards.components import (
     tile_strip,
     title,
     unit_card,
+    until_ready,
 )
 from dashboards.layers import grid_of, maps_of
 from dashboards.loading import stamp
@@ -118,15 +120,12 @@ def _all(results: Results) -> None:
         scores = near.nearness(query)
         score = pd.Series([scores.get(clean(label, 200), 0.0) for label in neurons["label"]], index=neurons.index)
         keep &= (score > 0) | (neurons["layer"].astype(str) + "/" + neurons["unit"].astype(str) == query)
-        if not near.ready:
-            prose(
-                "Searching by words alone until the meanings of the labels are known; this takes a few seconds.",
-                dim=True,
-            )
     ranked = pd.DataFrame({"score": score, "fit": neurons["r"].astype("float64").fillna(-1.0)})[keep]
     order = ranked.sort_values(["score", "fit"], ascending=False, kind="stable").index
     st.caption(f"{len(order)} of {len(neurons)} neurons, {'the nearest in meaning' if query else 'the best fit'} first")
-    if not len(order):
+    if query and not near.ready:
+        until_ready(near)
+    elif not len(order):
         prose("No neuron fits. Clear the search and the filters to see all.")
         return
     shown = page_number("page", len(order), EACH)
@@ -170,12 +169,12 @@ def _unit(results: Results, unit: Unit) -> None:
 
 def _verified(unit: Unit) -> None:
     figures = unit.figures
-    chance, rate = figures.get("threshold"), figures.get("activation_rate")
+    null, rate = figures.get("threshold"), figures.get("activation_rate")
     facts([
-        (figure(figures.get("r")), "fit (r) on held-out tiles", f"chance reaches {figure(chance)}" if chance is not None else ""),
+        (figure(figures.get("r")), "fit (r) on held-out tiles", f"chance reaches {figure(null)}" if null is not None else ""),
         (figure(figures.get("auprc")), "average precision", "for its strongest 5 % of tiles"),
         (f"{figure(100 * rate, 0)} %" if rate is not None else "\u2013", "fires on concept images", ""),
-        (figure(figures.get("q"), 3), "chance of a false label (q)", f"p {figure(figures.get('p'), 4)}"),
+        (chance(figures.get("q")), "chance of a false label (q)", f"p {chance(figures.get('p'))}"),
         (figure(figures.get("stability")), "stability", "share of resamples that agree"),
     ])  # fmt: skip
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -110,3 +111,24 @@ def test_a_folder_without_reviews_stays_untouched(tmp_path):
     assert Reviews(tmp_path).tallies() == {}
     assert list(tmp_path.iterdir()) == []
     assert stat.S_ISDIR(tmp_path.stat().st_mode)
+
+
+def test_what_was_decided_stands_in_the_report(tmp_path, sound_run):
+    from geoaudit.report.content import lines
+    from geoaudit.results import open_run
+
+    root = tmp_path / "run"
+    shutil.copytree(sound_run, root)
+    fingerprint = open_run(root).findings[0]["fingerprint"]
+    reviews = Reviews(root)
+    reviews.add(Review("finding", fingerprint, "haze", "reject", "A", note="first"))
+    reviews.add(Review("finding", fingerprint, "haze", "accept", "B. Signer", note="second"))
+    reviews.write_summary()
+    first, second = open_run(root).findings
+    assert (first["decision"]["verdict"], first["decision"]["by"]) == ("accept", "B. Signer")
+    assert lines(first["decision"]["note"], 40) == "second"
+    assert "decision" not in second
+    (root / "reviews.json").write_text("[1")
+    opened = open_run(root)
+    assert "decision" not in opened.findings[0]
+    assert any(problem.where == "reviews.json" for problem in opened.problems)
