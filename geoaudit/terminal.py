@@ -36,7 +36,8 @@ def summarise(done: Audit) -> None:
         )
     _times(done.root)
     files = sum(1 for path in done.root.rglob("*") if path.is_file())
-    print(f"{files} files in {done.root}; open {done.root / 'report.html'}")  # noqa: T201
+    page = done.root / "report.html"
+    print(f"{files} files in {done.root}{f'; open {page}' if page.is_file() else ''}")  # noqa: T201
 
 
 def _times(root: Path) -> None:
