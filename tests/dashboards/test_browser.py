@@ -100,7 +100,7 @@ def test_a_visit(tmp_path, sound_run):
         visit.do(
             "make a report",
             page.get_by_role("button", name="Make the reports").click,
-            "document.body.innerText.includes('neurons.csv')",
+            "document.body.innerText.includes('Making neurons.csv') || document.body.innerText.includes('Made neurons.csv')",
         )  # fmt: skip
         page.wait_for_selector("a[download='neurons.csv']", timeout=60_000)
         with page.expect_download() as download:
