@@ -27,6 +27,7 @@ __all__ = [
     "as_box",
     "as_number",
     "as_text",
+    "decisions",
     "is_inside",
     "json_list",
 ]
@@ -152,3 +153,13 @@ def as_box(corners: list[Any]) -> Box | None:
     """Left, top, right and bottom as a box; None for the -1s that stand for the whole image."""
     left, top, right, bottom = (int(corner) for corner in corners)
     return Box(left, top, right, bottom) if 0 <= left < right and 0 <= top < bottom else None
+
+
+def decisions(reviews: Any) -> dict[str, dict[str, str]]:
+    """Fingerprint of a finding to what was decided on it last, from the ``reviews.json`` that the dashboard writes."""
+    told = reviews.get("findings") if isinstance(reviews, dict) else None
+    return {
+        str(fingerprint): {name: as_text(entries[0].get(name)) for name in ("verdict", "by", "on", "note")}
+        for fingerprint, entries in (told.items() if isinstance(told, dict) else ())
+        if isinstance(entries, list) and entries and isinstance(entries[0], dict)
+    }

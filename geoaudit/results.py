@@ -30,6 +30,7 @@ from geoaudit.evidence import (
     as_box,
     as_number,
     as_text,
+    decisions,
     is_inside,
     json_list,
 )
@@ -391,22 +392,11 @@ class Results:
     @property
     def findings(self) -> tuple[dict[str, Any], ...]:
         """The findings, in the audit's own order (worst first), each with the last ``decision`` of a reviewer, if any."""
-        said = self._decisions
+        said = decisions(self._json("reviews.json", "what reviewers decided is not shown"))
         return tuple(
             {**finding, "decision": said[finding["fingerprint"]]} if finding["fingerprint"] in said else finding
             for finding in self.audit.get("findings", ())
         )
-
-    @cached_property
-    def _decisions(self) -> dict[str, dict[str, str]]:
-        """Fingerprint to what was decided last, from the ``reviews.json`` that the dashboard writes."""
-        value = self._json("reviews.json", "what reviewers decided is not shown")
-        told = value.get("findings") if isinstance(value, dict) else None
-        return {
-            str(fingerprint): {name: as_text(entries[0].get(name)) for name in ("verdict", "by", "on", "note")}
-            for fingerprint, entries in (told.items() if isinstance(told, dict) else ())
-            if isinstance(entries, list) and entries and isinstance(entries[0], dict)
-        }
 
     @property
     def checks(self) -> tuple[dict[str, Any], ...]:

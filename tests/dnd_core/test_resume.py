@@ -7,7 +7,9 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -67,7 +69,10 @@ def processes():
             "tests.dnd_core.conftest",
         ]
     )
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        # Children import the parent's main module; another test may have left a script there that is no longer.
+        patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+        yield context
 
 
 def run(processes, root: Path, kill_after: float | None = None) -> float:
