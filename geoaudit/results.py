@@ -50,7 +50,6 @@ def open_run(path: Path | str) -> Results:
 
     Raises:
         StoreError: there is no such folder.
-
     """
     root = Path(path)
     if not root.is_dir():
@@ -243,7 +242,6 @@ class Results:
 
         Raises:
             StoreError: the run has no such unit.
-
         """
         try:
             key = UnitId.parse(unit) if isinstance(unit, str) else unit
