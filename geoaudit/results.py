@@ -385,8 +385,6 @@ class Results:
             self._problem("damaged", where, f"{where} cannot be read: hot spots are not shown")
             return None
 
-    # Findings
-
     @property
     def findings(self) -> tuple[dict[str, Any], ...]:
         """The findings, in the audit's own order (worst first), each with the last ``decision`` of a reviewer, if any."""
