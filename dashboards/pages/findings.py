@@ -254,12 +254,11 @@ def _where(results: Results, finding: dict[str, Any]) -> None:
     if grid is None or (layer == "scene" and shape is None):
         prose("No map shows where this happens.", dim=True)
         return
-    fingerprint = clean(finding["fingerprint"], 24)
     deck(
         grid,
         scene=scene,
         layer=layer,
-        key=f"where-{fingerprint}",
+        key="where",
         spots=True,
         over=(shape,),
         height=340,

@@ -227,7 +227,7 @@ def _map(results: Results, unit: Unit) -> None:
         grid,
         scene=scenes[0],
         layer=f"unit:{unit.id}",
-        key=f"unit-map-{unit.id}",
+        key="where",
         spots=True,
         height=360,
         alt=f"Where {unit.id} fires",
