@@ -30,7 +30,7 @@ from geoaudit.settings import AuditSettings
 __all__ = ["Audit", "Subject", "audit", "false_alarm_rate"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "checks": 3, "maps": 1, "thumbnails": 1, "findings": 2}
+VERSIONS = {"predictions": 1, "checks": 4, "maps": 1, "thumbnails": 1, "findings": 3}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 

@@ -186,7 +186,7 @@ class ConceptReliance:
                 evidence.append(self._counterfactual(artefact, name, effect))
             outside = context.reference[rows_shown] != target
             own, gap = held.drop(context, target, outside)
-            holds = gap.holds and own.value > 0
+            holds = gap.holds and own.holds
             evidence.append(self._ablated(group, name, own, gap, holds, artefact))
             hypotheses.append(
                 self._hypothesis(

@@ -144,7 +144,7 @@ class SensorProbes:
                     gap.ci,
                     gap.p,
                     "random units matched in number and activation norm",
-                    gap.holds and own.value > 0,
+                    gap.holds and own.holds,
                 )
             )
         turned = context.painted(artefact.name, usual).argmax(axis=1) == target
