@@ -14,7 +14,7 @@ from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
-__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablations", "accuracy_change", "points", "reliance"]
+__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablation_holds", "ablations", "accuracy_change", "points", "reliance"]
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
@@ -62,6 +62,14 @@ def reliance(
         return Effect(0.0, (0.0, 0.0), 1.0, int(outside.sum()))
     found = paired_difference(a, b, context.blocks_of(rows[outside]), n=context.draws, seed=context.seed)
     return Effect(found.estimate.value, found.estimate.ci, found.p, int(outside.sum()))
+
+
+def ablation_holds(own: Effect, gap: Effect) -> bool:
+    """Whether an ablation supports a finding: the units' own effect matters, and so does what it is beyond random units'.
+
+    The gap alone would not do: it also opens where random units push the answer the other way.
+    """
+    return own.holds and gap.holds
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, accuracy_change, points, reliance
+from geoaudit.checks.causal import (
+    MIN_EFFECT,
+    Ablation,
+    Effect,
+    ablation_holds,
+    ablations,
+    accuracy_change,
+    points,
+    reliance,
+)
 from geoaudit.definitions import Relation, relate, stated
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
@@ -186,7 +195,7 @@ class ConceptReliance:
                 evidence.append(self._counterfactual(artefact, name, effect))
             outside = context.reference[rows_shown] != target
             own, gap = held.drop(context, target, outside)
-            holds = gap.holds and own.holds
+            holds = ablation_holds(own, gap)
             evidence.append(self._ablated(group, name, own, gap, holds, artefact))
             hypotheses.append(
                 self._hypothesis(

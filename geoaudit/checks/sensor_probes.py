@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablations, points, reliance
+from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation_holds, ablations, points, reliance
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
@@ -144,7 +144,7 @@ class SensorProbes:
                     gap.ci,
                     gap.p,
                     "random units matched in number and activation norm",
-                    gap.holds and own.holds,
+                    ablation_holds(own, gap),
                 )
             )
         turned = context.painted(artefact.name, usual).argmax(axis=1) == target

@@ -8,7 +8,7 @@ import pytest
 from dnd_core.errors import ConfigError
 from geoaudit.checks import choose_checks
 from geoaudit.checks.base import choose_evaluated
-from geoaudit.checks.causal import Ablation, Effect, ablations, accuracy_change, reliance
+from geoaudit.checks.causal import Ablation, Effect, ablation_holds, ablations, accuracy_change, reliance
 
 from .planted import HAZE_UNITS, planted_context
 
@@ -118,3 +118,10 @@ def test_unknown_check_names_the_nearest() -> None:
         choose_checks(["geograhpy"])
     assert [c.rule for c in choose_checks(["unit-health"])] == ["unit-health"]
     assert len(choose_checks([])) == 6
+
+
+def test_an_ablation_needs_an_effect_of_its_own_and_one_beyond_chance() -> None:
+    large, small = Effect(0.2, (0.1, 0.3), 0.001, 90), Effect(0.08, (0.05, 0.11), 0.001, 90)
+    assert ablation_holds(large, large)
+    assert not ablation_holds(small, large), "random units pushing the other way open the gap"
+    assert not ablation_holds(large, small)

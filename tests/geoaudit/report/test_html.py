@@ -117,7 +117,7 @@ def test_equal_runs_give_equal_pages(pages, finished):
     assert page(finished) == pages["finished"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here")
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="BROWSER TEST SKIPPED: no Chromium is installed")
 def test_a_browser_draws_the_charts_and_runs_nothing_hostile(pages, tmp_path):
     path = tmp_path / "hostile.html"
     path.write_text(pages["hostile"], encoding="utf-8")
