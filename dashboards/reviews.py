@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Reviews:
         try:
             with closing(sqlite3.connect(self.path, timeout=20, isolation_level=None)) as base:
                 if write:
-                    base.execute("PRAGMA journal_mode=WAL")
+                    _to_wal(base)
                     base.execute("PRAGMA synchronous=FULL")
                     base.executescript(_TABLES)
                 yield base
@@ -228,3 +229,18 @@ class Reviews:
 def _stored(value: str) -> str:
     # SQLite refuses lone surrogates, and nobody needs a note of a hundred kilobytes.
     return value[:_MOST].encode("utf-8", "replace").decode("utf-8")
+
+
+def _to_wal(base: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. SQLite does not wait here when another process is switching too, so we do."""
+    for attempt in range(WAL_ATTEMPTS):
+        try:
+            base.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == WAL_ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
+
+
+WAL_ATTEMPTS = 200
