@@ -72,19 +72,28 @@ def write_index(path: str | Path, units: Sequence[UnitMap], findings: Sequence[M
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpatialError(f"{path} cannot be written: {error.strerror or error}") from error
-    aside = path.with_name(f".{path.stem}.writing.gpkg")
+    aside, packed = (path.with_name(f".{path.stem}.{step}.gpkg") for step in ("writing", "packing"))
     try:
-        aside.unlink(missing_ok=True)
+        for leftover in (aside, packed):
+            leftover.unlink(missing_ok=True)
         for name, frame in layers.items():
             kind = {"hotspots": "Polygon", "units": "MultiPolygon", "findings": "Unknown"}[name]
             frame.to_file(aside, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
         add_styles(aside, styles)
-        aside.replace(path)
+        _pack(aside, packed)
+        packed.replace(path)
     except (OSError, sqlite3.OperationalError, DataSourceError, DataLayerError) as error:
         raise SpatialError(f"{path} cannot be written: {error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        for leftover in (aside, packed):
+            leftover.unlink(missing_ok=True)
     return path
+
+
+def _pack(source: Path, target: Path) -> None:
+    """Copy a database page by page in order: its header counts GDAL's transactions, whose number depends on the clock."""
+    with closing(sqlite3.connect(source)) as database:
+        database.execute("VACUUM INTO ?", (str(target),))
 
 
 def _legend(unit: UnitMap) -> str:
