@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from dnd_core.protocols import Captioner, ConceptImages, ImageEncoder, Summarize
 from dnd_core.registry import backend_fingerprint
 from dnd_core.store import RunStore, write_atomic
 from dnd_core.verification import split
+from dnd_core.versions import package_version
 
 __all__ = ["Backends", "Run", "describe", "describe_into", "installed", "settings_of"]
 
@@ -46,13 +46,7 @@ LIBRARIES = (
 
 def installed(names: Sequence[str]) -> dict[str, str]:
     """Version of every package that is installed, ``unknown`` for the others."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return {name: package_version(name) for name in names}
 
 
 @dataclass(frozen=True)

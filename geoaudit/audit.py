@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from dnd_core.images import ImageSet, Subset
 from dnd_core.networks import Network
 from dnd_core.pipeline import Backends, Run, describe_into
 from dnd_core.store import RunStore, Stage, fingerprint, write_table
+from dnd_core.versions import package_version
 from geoaudit.checks import CHECKS, choose_checks
 from geoaudit.checks.base import AuditContext, choose_evaluated
 from geoaudit.document import audit_document
@@ -111,7 +111,7 @@ def audit(
 
     settings, options = settings or DescribeConfig(), options or AuditSettings()
     checks = choose_checks(options.checks)
-    header = {"tool": {"name": "geoaudit", "version": _version("geoaudit")}, "versions": _versions()}
+    header = {"tool": {"name": "geoaudit", "version": package_version("geoaudit")}, "versions": _versions()}
     with RunStore(out, resume=resume, header=header) as store:
         run = describe_into(
             store,
@@ -133,15 +133,8 @@ def audit(
     return Audit(out, run, results, findings, document)
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+    return {"python": platform.python_version(), **{name: package_version(name) for name in LIBRARIES}}
 
 
 def _predictions(
