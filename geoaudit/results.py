@@ -34,10 +34,10 @@ from geoaudit.evidence import (
     is_inside,
     json_list,
 )
+from geoaudit.mapped import Mapped
 from geoaudit.soundness import changed, missing
 
 if TYPE_CHECKING:
-    import geopandas as gpd
     import pandas as pd
 
 __all__ = ["TABLES", "Layer", "Problem", "Results", "State", "TopImage", "Unit", "open_run"]
@@ -57,7 +57,7 @@ def open_run(path: Path | str) -> Results:
     return Results(root)
 
 
-class Results:
+class Results(Mapped):
     """A run, read-only. See :func:`open_run`; every table is an empty one with its columns where it cannot be read."""
 
     def __init__(self, root: Path) -> None:
@@ -87,11 +87,6 @@ class Results:
         tool = self.manifest.get("tool", "")
         name = tool.get("name", "") if isinstance(tool, dict) else str(tool)
         return "geoaudit" in name or bool(self.audit) or (self.root / "images.parquet").is_file()
-
-    def _problem(self, kind: Any, where: str, sentence: str) -> None:
-        problem = Problem(kind, where, sentence)
-        if problem not in self._problems:
-            self._problems.append(problem)
 
     def _json(self, name: str, says: str) -> Any:
         path = self.root / name
@@ -323,67 +318,6 @@ class Results:
             self._problem("damaged", where, f"{where} cannot be read: activations of {layer} are not shown")
             return None
         return mapped
-
-    # Maps
-
-    def scenes(self) -> dict[str, Path]:
-        """True-colour rendering of each scene, by name."""
-        return {path.stem: path for path in sorted((self.root / "scene").glob("*.tif"))}
-
-    def _map_folder(self, scene: str | None) -> Path:
-        """The first scene's maps lie directly under ``maps/``, those of others in a folder of the scene's name."""
-        folder = self.root / "maps" / scene if scene is not None and is_inside(scene) else None
-        return folder if folder is not None and folder.is_dir() else self.root / "maps"
-
-    @cached_property
-    def _maps(self) -> dict[Path, dict[UnitId, Path]]:
-        return {}
-
-    def maps(self, scene: str | None = None) -> dict[UnitId, Path]:
-        """Activation map over a scene (the first by default) of each unit that has one."""
-        folder = self._map_folder(scene)
-        if folder not in self._maps:
-            found = {
-                UnitId(layer.name, int(path.stem)): path
-                for layer in self.layers
-                for path in (folder / layer.name).glob("*.tif")
-                if path.stem.isdigit()
-            }
-            self._maps[folder] = dict(sorted(found.items()))
-        return dict(self._maps[folder])
-
-    def class_map(self, scene: str | None = None) -> Path | None:
-        """The map of predicted classes."""
-        path = self._map_folder(scene) / "classes.tif"
-        return path if path.is_file() else None
-
-    @cached_property
-    def _hotspots(self) -> dict[Path, gpd.GeoDataFrame | None]:
-        return {}
-
-    def hotspots(self, unit: UnitId | None = None, scene: str | None = None) -> gpd.GeoDataFrame | None:
-        """Hot-spot polygons, of one unit or all, in the scene's CRS; None where there are none."""
-        path = self._map_folder(scene) / "index.gpkg"
-        if path not in self._hotspots:
-            self._hotspots[path] = self._read_hotspots(path)
-        frame = self._hotspots[path]
-        if frame is None or unit is None:
-            return frame
-        names = frame["unit"].astype(str)
-        return frame[(names == str(unit)) | ((frame["layer"].astype(str) == unit.layer) & (names == str(unit.index)))]
-
-    def _read_hotspots(self, path: Path) -> gpd.GeoDataFrame | None:
-        if not path.is_file():
-            return None
-        import geopandas as gpd
-        from pyogrio.errors import DataLayerError, DataSourceError
-
-        try:
-            return gpd.read_file(path, layer="hotspots")
-        except (DataSourceError, DataLayerError):
-            where = path.relative_to(self.root).as_posix()
-            self._problem("damaged", where, f"{where} cannot be read: hot spots are not shown")
-            return None
 
     @property
     def findings(self) -> tuple[dict[str, Any], ...]:
