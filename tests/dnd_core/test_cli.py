@@ -205,17 +205,18 @@ def test_debug_shows_the_traceback():
 
 
 @pytest.mark.parametrize("words", [["--help"], ["describe", "--help"]])
-def test_help_is_quick_and_needs_no_torch(words):
+def test_help_imports_little_so_that_it_is_quick(words):
+    """Modules are counted, not seconds: a busy machine is slow at everything."""
     code = (
-        "import sys, time\nfrom dnd_core.cli import main\n"
+        "import sys\nfrom dnd_core.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'transformers', 'scipy'} & set(sys.modules)\n"
-        "print('heavy', sorted(heavy), 'seconds', time.process_time())\n"
+        "print('heavy', sorted(heavy), 'modules', len(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("heavy [] seconds ")
-    assert float(last.split()[-1]) < 1.0
+    assert last.startswith("heavy [] modules ")
+    assert int(last.split()[-1]) < 700
     assert "describe" in done.stdout
 
 
@@ -238,9 +239,10 @@ def test_words_are_spelled_as_the_parser_wants_them():
     assert spelled("--out", "--resume") == ["--out", "--resume", "true"]
 
 
-def test_progress_elsewhere_than_on_a_terminal_is_lines(capsys):
+def test_progress_elsewhere_than_on_a_terminal_is_lines(capsys, monkeypatch):
     from dnd_core.progress import ProgressReport
 
+    monkeypatch.setattr(time, "monotonic", lambda: 7.0)
     with ProgressReport() as report:
         for done in range(1, 101):
             report("captions", done, 100)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,19 +86,23 @@ def test_waits_double_jitter_with_the_seed_and_respect_the_service() -> None:
         RetryPolicy(first_wait_s=2, longest_wait_s=1)
 
 
-def test_calls_are_spaced_evenly() -> None:
-    limit = RateLimit(per_minute=1200)
-    started = time.monotonic()
-    times = []
-    for _ in range(5):
-        limit.wait()
-        times.append(time.monotonic() - started)
-    assert all(time >= 0.05 * number for number, time in enumerate(times))
-    free = RateLimit()
-    started = time.monotonic()
-    for _ in range(1000):
-        free.wait()
-    assert time.monotonic() - started < 1
+def test_calls_are_spaced_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    def times(limit: RateLimit, busy: Sequence[float]) -> list[float]:
+        found = []
+        for seconds in busy:
+            limit.wait()
+            found.append(clock[0])
+            clock[0] += seconds
+        return [round(moment - found[0], 6) for moment in found]
+
+    assert times(RateLimit(per_minute=1200), [0, 0, 0, 0]) == [0, 0.05, 0.10, 0.15]
+    # Work between calls counts as waiting; a pause is not made up for by a rush.
+    assert times(RateLimit(per_minute=1200), [0.02, 0.2, 0, 0]) == [0, 0.05, 0.25, 0.30]
+    assert times(RateLimit(), [0] * 100) == [0] * 100
 
 
 def caller(**options: int) -> RemoteCaller:

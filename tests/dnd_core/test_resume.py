@@ -15,10 +15,15 @@ from pathlib import Path
 import pytest
 
 KILLS = 20
+BY_THE_CLOCK = 3
 
 
-def describe_drawn_images(out: str, delay: float) -> None:
-    """The tiny network's whole description; ``delay`` spreads it over time so that kills fall everywhere."""
+def describe_drawn_images(out: str, kill_at: int | None, tally: str) -> None:
+    """The tiny network's whole description, killed at its ``kill_at``-th moment.
+
+    Moments are counted, not timed, so that a busy machine changes nothing: each file of the run that is about to be
+    opened, renamed or removed, and each report of progress. ``tally`` is where their number is left.
+    """
     import torch
 
     from dnd_core.pipeline import describe
@@ -26,6 +31,19 @@ def describe_drawn_images(out: str, delay: float) -> None:
     from tests.dnd_core.conftest import QUICK, SIDE, tiny_backends, tiny_network
 
     torch.set_num_threads(1)
+    moments = 0
+
+    def moment(*_: object) -> None:
+        nonlocal moments
+        moments += 1
+        if moments == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def of_the_run(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(arguments[0]).startswith(out):
+            moment()
+
+    sys.addaudithook(of_the_run)
     describe(
         tiny_network(),
         draw_probe(120, size=SIDE, seed=3),
@@ -34,8 +52,9 @@ def describe_drawn_images(out: str, delay: float) -> None:
         tiny_backends(),
         QUICK,
         resume=True,
-        progress=lambda *_: time.sleep(delay),
+        progress=moment,
     )
+    Path(tally).write_text(str(moments))
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -75,41 +94,56 @@ def processes():
         yield context
 
 
-def run(processes, root: Path, kill_after: float | None = None) -> float:
-    """Run in another process; kill it after a while if asked. Gives the seconds it ran."""
-    process = processes.Process(target=describe_drawn_images, args=(str(root), 0.01))
-    start = time.monotonic()
+def run(processes, root: Path, kill_at: int | None = None, kill_after: float | None = None) -> int:
+    """Run in another process, kill it if asked; the moments it had (0 where it was killed)."""
+    tally = root.with_suffix(".tally")
+    tally.unlink(missing_ok=True)
+    process = processes.Process(target=describe_drawn_images, args=(str(root), kill_at, str(tally)))
     process.start()
     if kill_after is not None:
         process.join(kill_after)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+        process.kill()
     process.join()
-    if kill_after is None:
+    if kill_at is not None:
+        assert process.exitcode == -signal.SIGKILL
+    elif kill_after is None:
         assert process.exitcode == 0
-    return time.monotonic() - start
+    return int(tally.read_text()) if tally.exists() else 0
 
 
 def test_killed_at_random_moments_the_run_ends_in_the_same_bytes(processes, tmp_path):
     whole = tmp_path / "whole"
-    run(processes, whole)
+    total = run(processes, whole)
     expected = contents(whole)
     assert "neurons.parquet" in expected
     shutil.rmtree(whole)
-    took = run(processes, whole)
+    assert run(processes, whole) == total
     assert contents(whole) == expected
-    moments = random.Random(20)
     landed = set()
-    for number in range(KILLS):
+    for number, moment in enumerate(sorted(random.Random(20).sample(range(1, total), KILLS))):
         root = tmp_path / f"killed{number}"
-        run(processes, root, kill_after=took * moments.uniform(0.02, 0.98))
+        run(processes, root, kill_at=moment)
         manifest = root / "manifest.json"
         landed.add(len(json.loads(manifest.read_text())["stages"]) if manifest.exists() else -1)
         run(processes, root)
-        assert contents(root) == expected, f"kill {number}"
+        assert contents(root) == expected, f"killed at moment {moment} of {total}"
         shutil.rmtree(root)
     # The kills fell into different stages, or the test shows nothing.
-    assert len(landed) >= 3, landed
+    assert len(landed) >= 5, landed
+
+
+def test_killed_by_the_clock_the_run_ends_in_the_same_bytes(processes, tmp_path):
+    """Between two counted moments, too; where a kill lands is chance, and none may matter."""
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    run(processes, whole)
+    took, expected = time.monotonic() - started, contents(whole)
+    generator = random.Random(3)
+    root = tmp_path / "killed"
+    for _ in range(BY_THE_CLOCK):
+        run(processes, root, kill_after=took * generator.uniform(0.2, 0.9))
+    run(processes, root)
+    assert contents(root) == expected
 
 
 def test_a_finished_stage_is_not_done_again(processes, tmp_path):

@@ -198,17 +198,18 @@ def test_a_crash_does_not_look_like_a_tripped_gate(run, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["audit", "--help"], ["verify", "--help"]])
-def test_help_is_quick_and_needs_no_torch(words):
+def test_help_imports_little_so_that_it_is_quick(words):
+    """Modules are counted, not seconds: a busy machine is slow at everything."""
     code = (
-        "import sys, time\nfrom geoaudit.cli import main\n"
+        "import sys\nfrom geoaudit.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'transformers', 'scipy', 'cryptography'} & set(sys.modules)\n"
-        "print('heavy', sorted(heavy), 'seconds', time.process_time())\n"
+        "print('heavy', sorted(heavy), 'modules', len(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("heavy [] seconds ")
-    assert float(last.split()[-1]) < 1.0
+    assert last.startswith("heavy [] modules ")
+    assert int(last.split()[-1]) < 700
 
 
 def test_the_script_is_called_geoaudit():

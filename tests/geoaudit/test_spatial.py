@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -311,6 +312,7 @@ def test_memory_does_not_grow_with_the_height_of_the_scene():
     layers = list_layers(net)
     peaks = []
     for height in (128, 128, 1024):  # the first run pays for imports
+        gc.collect()
         tracemalloc.start()
         for strip in SlidingPass(net, Lazy(height), {"body": range(16)}, layers, overlap=0.0):
             del strip

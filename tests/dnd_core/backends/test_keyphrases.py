@@ -1,7 +1,6 @@
 """The offline summarizer, on captions whose contrast is known, against slow sums and an encoder with hand-set meanings."""
 
 import hashlib
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -231,14 +230,15 @@ def test_check_asks_the_encoder() -> None:
     assert isinstance(Keyphrases(WordAxes()), Summarizer)
 
 
-def test_distinct_phrases_are_embedded_once_and_many_units_are_quick() -> None:
+def test_distinct_phrases_are_embedded_once_for_all_units() -> None:
+    """The encoder is what costs: its work grows with distinct phrases, not with units (seconds: benchmarks/steps.py)."""
     rng = np.random.default_rng(10)
     pool = [scene(rng) + f", {rng.choice(COLOURS)} haze" for _ in range(500)]
     background = tuple(pool[:300])
-    evidence = [Evidence(tuple(rng.choice(pool, 10)), tuple(rng.choice(pool, 40)), background) for _ in range(100)]
+    evidence = [Evidence(tuple(rng.choice(pool, 10)), tuple(rng.choice(pool, 40)), background) for _ in range(40)]
     encoder = WordAxes()
-    start = time.process_time()
-    Keyphrases(encoder).propose(evidence, 5)
-    # 800 units in 15 s of one core leave 1.9 s for 100.
-    assert time.process_time() - start < 1.9
+    together = Keyphrases(encoder).propose(evidence, 5)
     assert len(encoder.asked) == len(set(encoder.asked))
+    alone = [WordAxes() for _ in evidence]
+    assert [Keyphrases(one).propose([piece], 5)[0] for one, piece in zip(alone, evidence, strict=True)] == together
+    assert len(encoder.asked) < sum(len(one.asked) for one in alone) / 2
