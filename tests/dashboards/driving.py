@@ -18,6 +18,8 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--enable-unsafe-swiftshader",
 )  # fmt: skip
+PATIENCE = 180
+"""Seconds after which something does not happen at all, however busy the machine."""
 SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -41,28 +43,38 @@ def _free_port() -> int:
 @contextmanager
 def serving(run: Path, base: str = "") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``geoaudit dashboard RUN`` on a free port; its address and process."""
-    port = _free_port()
-    command = [sys.executable, "-m", "geoaudit.cli", "dashboard", str(run), "--port", str(port)]
-    if base:
-        command += ["--base_path", base]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}{base}"
-    try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:
-                    if answer.status == 200:
-                        break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.25)
-            if process.poll() is not None:
-                raise RuntimeError(f"the dashboard stopped with {process.returncode}")
-        else:
-            raise RuntimeError("the dashboard did not start within a minute")
-        yield address, process
-    finally:
-        process.terminate()
-        process.wait(20)
+    for attempt in range(5):
+        # Another process may take the port between our asking and the server's listening: then ask again.
+        port = _free_port()
+        command = [sys.executable, "-m", "geoaudit.cli", "dashboard", str(run), "--port", str(port)]
+        if base:
+            command += ["--base_path", base]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        address = f"http://127.0.0.1:{port}{base}"
+        try:
+            if _answers(process, address):
+                yield address, process
+                return
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+        if attempt == 4:
+            raise RuntimeError(f"the dashboard stopped with {process.returncode}")
+
+
+def _answers(process: subprocess.Popen[bytes], address: str) -> bool:
+    """Wait for the server; False where its process ended instead."""
+    begun = time.monotonic()
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as answer:
+                if answer.status == 200:
+                    return process.poll() is None
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.25)
+        if time.monotonic() - begun > PATIENCE:
+            raise RuntimeError(f"the dashboard did not start within {PATIENCE} s")
+    return False
 
 
 class Visit:
@@ -84,17 +96,38 @@ class Visit:
         """Load a page anew, as from a link; seconds until it is settled."""
         begun = time.perf_counter()
         self.page.goto(f"{self.address}/{path}", wait_until="commit")
-        self.page.wait_for_selector(".ga-title", timeout=60_000)
-        self.page.wait_for_selector(SETTLED, timeout=60_000)
+        self.page.wait_for_selector(".ga-title")
+        self.page.wait_for_selector(SETTLED)
         return self._note(name or f"open {path or 'overview'}", begun)
 
     def do(self, name: str, act: Callable[[], object], until: str) -> float:
         """Do something; seconds until ``until`` (a JavaScript condition) holds and the page is settled."""
         begun = time.perf_counter()
         act()
-        self.page.wait_for_function(until, timeout=60_000)
-        self.page.wait_for_selector(SETTLED, timeout=60_000)
+        self.page.wait_for_function(until)
+        self.page.wait_for_selector(SETTLED)
         return self._note(name, begun)
+
+    def insist(self, name: str, act: Callable[[], object], until: str) -> float:
+        """:meth:`do` for what a page may overlook while it is still drawing, such as a click on a map: do it again."""
+        from playwright.sync_api import TimeoutError as NotYet
+
+        begun = time.perf_counter()
+        while True:
+            act()
+            try:
+                self.page.wait_for_function(until, timeout=5_000)
+                break
+            except NotYet:
+                if time.perf_counter() - begun > PATIENCE:
+                    raise
+        self.page.wait_for_selector(SETTLED)
+        return self._note(name, begun)
+
+    def says(self, words: str) -> bool:
+        """Wait until the page shows these words."""
+        self.page.wait_for_function("words => document.body.innerText.includes(words)", arg=words)
+        return True
 
     def _note(self, name: str, begun: float) -> float:
         self.times[name] = time.perf_counter() - begun
@@ -113,5 +146,6 @@ def visiting(address: str, width: int = 1366, height: int = 900, scheme: str = "
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE * 1000)
         yield Visit(context, address)
         browser.close()

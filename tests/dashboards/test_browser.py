@@ -28,12 +28,12 @@ def test_a_visit(tmp_path, sound_run):
     with serving(root) as (address, _), visiting(address) as visit:
         page = visit.page
         visit.open("")
-        assert "Leans on haze when it decides residential" in visit.text()
+        assert visit.says("Leans on haze when it decides residential")
         keep(visit, "overview")
 
         # Findings: filter by typing, as a user does.
         visit.open("findings")
-        assert "2 of 2 findings" in visit.text()
+        assert visit.says("2 of 2 findings")
         box = page.get_by_label("Words", exact=True)
         box.fill("edges")
         visit.do("filter findings", lambda: box.press("Enter"), "document.body.innerText.includes('1 of 2 findings')")
@@ -65,18 +65,17 @@ def test_a_visit(tmp_path, sound_run):
         canvas = page.locator('[data-testid="stDeckGlJsonChart"] canvas').first
         canvas.wait_for()
         drawn = "e => decodeURIComponent(e.name).includes('layer=unit:layer4/5') && e.responseStatus == 200"
-        page.wait_for_function(f"performance.getEntriesByType('resource').filter({drawn}).length >= 2", timeout=60_000)
+        page.wait_for_function(f"performance.getEntriesByType('resource').filter({drawn}).length >= 2")
         frame = canvas.bounding_box()
-        page.wait_for_timeout(1500)
 
         def click():
             page.mouse.move(frame["x"] + frame["width"] * 0.5, frame["y"] + frame["height"] * 0.45)
             page.wait_for_timeout(150)
             page.mouse.click(frame["x"] + frame["width"] * 0.5, frame["y"] + frame["height"] * 0.45)
 
-        visit.do("click the map", click, "document.body.innerText.includes('° north')")
+        visit.insist("click the map", click, "document.body.innerText.includes('° north')")
         assert "place=" in page.url
-        assert "of its strong activation" in visit.text()
+        assert visit.says("of its strong activation")
         keep(visit, "map")
 
         # Review: a name, a decision, a note; stored where the run is.
@@ -102,7 +101,7 @@ def test_a_visit(tmp_path, sound_run):
             page.get_by_role("button", name="Make the reports").click,
             "document.body.innerText.includes('Making neurons.csv') || document.body.innerText.includes('Made neurons.csv')",
         )  # fmt: skip
-        page.wait_for_selector("a[download='neurons.csv']", timeout=60_000)
+        page.wait_for_selector("a[download='neurons.csv']")
         with page.expect_download() as download:
             page.click("a[download='neurons.csv']")
         assert Path(download.value.path()).read_bytes() == (root / "neurons.csv").read_bytes()
@@ -112,13 +111,9 @@ def test_a_visit(tmp_path, sound_run):
             visit.open(path)
             keep(visit, path)
 
-        for step, seconds in visit.times.items():
-            print(f"{step:<28} {seconds:6.2f} s")  # noqa: T201
+        # How long things take is measured by benchmarks/dashboard.py, not judged on a machine that may be busy.
         assert visit.outside == []
         assert visit.errors == []
-        # Half-way between what is promised (3 s and 1 s) and what a busy machine may add.
-        assert visit.times["open overview"] < 15
-        assert visit.times["search a neuron"] < 10
 
 
 def test_hostile_words_do_nothing_in_a_browser(hostile_run):
@@ -146,7 +141,7 @@ def test_hostile_words_do_nothing_in_a_browser(hostile_run):
 def test_below_a_base_path_on_a_phone_in_the_dark(sound_run):
     with serving(sound_run, "/audits/7") as (address, _), visiting(address, 390, 844, "dark") as visit:
         visit.open("")
-        assert "Leans on haze" in visit.text()
+        assert visit.says("Leans on haze")
         assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
         ground = visit.page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
         assert max(int(part) for part in ground[4:-1].split(",")[:3]) < 60
