@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["describe_folder", "layers", "main", "run"]
 
 Spec = str | dict[str, Any]
+Commands = Mapping[str, Any]
+"""Name to function, or to a mapping of the same kind: ``{"bench": {"labels": ..., "shortcuts": ...}}``."""
 PAPER = DescribeConfig()
 VALUELESS = ("--help", "--print_config")
 TOLD = 10
@@ -187,12 +189,12 @@ def summarise(neurons: Any, out: Path) -> None:
     print(f"written to {out}")  # noqa: T201
 
 
-def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, program: str) -> int:
+def run(commands: Commands, argv: Sequence[str] | None, program: str) -> int:
     """Run one of some commands and turn errors into exit codes: 2 and one sentence for bad input.
 
     Args:
         commands: name to function; arguments become options, and those without a default also take bare words in their
-            order (``diff RUN_A RUN_B``).
+            order (``diff RUN_A RUN_B``). A mapping in a function's place is a group of commands (``study eurosat``).
         argv: words of the command line; ``sys.argv`` when None.
         program: shown in help.
 
@@ -207,10 +209,13 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
     try:
         parser = auto_parser(dict(commands), prog=program, as_positional=False, parser_class=_parser())
         chosen = parser.instantiate(parser.parse_args(words))
-        command = commands[chosen.subcommand]
+        command: Any = commands
+        while isinstance(command, Mapping):
+            name = chosen.subcommand
+            command, chosen = command[name], chosen[name]
         # Called here and not by the library, which takes an argument named config for its own.
         wanted = inspect.signature(command).parameters
-        answer = command(**{name: value for name, value in chosen[chosen.subcommand].items() if name in wanted})
+        answer = command(**{name: value for name, value in chosen.items() if name in wanted})
     except DndError as error:
         if debug:
             traceback.print_exc()
@@ -231,16 +236,37 @@ def run(commands: Mapping[str, Callable[..., Any]], argv: Sequence[str] | None, 
     return answer if isinstance(answer, int) else 0
 
 
-def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -> list[str]:
+def _leaf(words: Sequence[str], commands: Commands) -> tuple[Callable[..., Any] | None, int]:
+    """The command that the first words name, None where they name none, and how many words that takes."""
+    found: Any = commands
+    for number, word in enumerate(words):
+        if word not in found:
+            break
+        found = found[word]
+        if not isinstance(found, Mapping):
+            return found, number + 1
+    return None, 0
+
+
+def _functions(commands: Commands) -> Iterator[Callable[..., Any]]:
+    for found in commands.values():
+        if isinstance(found, Mapping):
+            yield from _functions(found)
+        elif callable(found):
+            yield found
+
+
+def _spelled(words: Sequence[str], commands: Commands) -> list[str]:
     """Words as the parser wants them: ``--fail-on`` is ``--fail_on``, ``--resume`` alone is ``--resume true``, and a word
     that belongs to no option is the command's next argument without a default.
     """
     flags = {
         f"--{name}"
-        for command in commands.values()
-        for name, parameter in inspect.signature(command).parameters.items()
+        for function in _functions(commands)
+        for name, parameter in inspect.signature(function).parameters.items()
         if parameter.annotation in (bool, "bool")
     }
+    command, depth = _leaf(words, commands)
     spelled: list[str] = []
     bare: list[int] = []
     takes_value = False
@@ -249,7 +275,7 @@ def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -
         if option.startswith("--"):
             option = "--" + option[2:].replace("-", "_")
             word = option + equals + value
-        elif not takes_value and number and words[0] in commands and not word.startswith("-"):
+        elif not takes_value and depth and number >= depth and not word.startswith("-"):
             bare.append(len(spelled))
         takes_value = option.startswith("--") and not equals and option not in VALUELESS
         spelled.append(word)
@@ -257,7 +283,7 @@ def _spelled(words: Sequence[str], commands: Mapping[str, Callable[..., Any]]) -
         if word in flags and answer not in ("true", "false", "yes", "no"):
             spelled.append("true")
             takes_value = False
-    return _named(spelled, bare, commands[words[0]]) if bare else spelled
+    return _named(spelled, bare, command) if bare and command is not None else spelled
 
 
 def _named(spelled: list[str], bare: Sequence[int], command: Callable[..., Any]) -> list[str]:
