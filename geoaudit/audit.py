@@ -128,7 +128,7 @@ def audit(
         context = _context(store, subject, run, backends, settings, options, logits, progress)
         results, findings, tested = _checks(store, context, checks, options, predicted)
         pictured = thumbnail_stage(store, subject, run, findings, progress)
-        map_stage(store, subject, run, findings, options, pictured, progress)
+        map_stage(store, subject, run, findings, options, pictured, progress, settings.probing.pooling)
         document = _findings(store, subject, run, context, results, findings, tested, options)
     return Audit(out, run, results, findings, document)
 

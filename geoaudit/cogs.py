@@ -102,7 +102,14 @@ def class_colors(count: int) -> list[tuple[int, int, int]]:
 
 
 def write_activation(
-    path: Path, scratch: Scratch, band: int, crs: str, description: str, encoding: Encoding, aside: Path
+    path: Path,
+    scratch: Scratch,
+    band: int,
+    crs: str,
+    description: str,
+    encoding: Encoding,
+    aside: Path,
+    tags: dict[str, str] | None = None,
 ) -> None:
     """One band of a scratch as a COG, float32 with NaN or int16 with a scale, averaged overviews."""
     options: dict[str, Any] = {"dtype": "float32", "nodata": float("nan")}
@@ -120,10 +127,12 @@ def write_activation(
                 yield first, rows
 
     predictor = "FLOATING_POINT" if encoding == "float32" else "STANDARD"
-    _write(path, encoded(), scratch.grid, crs, options, description, aside, "AVERAGE", predictor, scale=scale)
+    _write(path, encoded(), scratch.grid, crs, options, description, aside, "AVERAGE", predictor, None, tags, scale)
 
 
-def write_classes(path: Path, scratch: Scratch, crs: str, names: Sequence[str], aside: Path) -> None:
+def write_classes(
+    path: Path, scratch: Scratch, crs: str, names: Sequence[str], aside: Path, description: str = "predicted class"
+) -> None:
     """Band 0 of a scratch (class indices, NaN for none) as a palette COG: uint8, nodata 255, names in its tags."""
 
     def encoded() -> Iterator[tuple[int, NDArray[Any]]]:
@@ -134,7 +143,7 @@ def write_classes(path: Path, scratch: Scratch, crs: str, names: Sequence[str], 
     palette = {index: (*colour, 255) for index, colour in enumerate(class_colors(len(names)))}
     tags = {f"CLASS_{index}": name for index, name in enumerate(names)}
     palette[255] = (0, 0, 0, 0)
-    _write(path, encoded(), scratch.grid, crs, options, "predicted class", aside, "MODE", "NO", palette, tags)
+    _write(path, encoded(), scratch.grid, crs, options, description, aside, "MODE", "NO", palette, tags)
 
 
 def _write(

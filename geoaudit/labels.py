@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
     from geoaudit.scenes import Scene
 
-__all__ = ["UNLABELLED", "Chips", "Labels", "chips", "split_blocks"]
+__all__ = ["UNLABELLED", "Chips", "Labels", "NoOverlap", "chips", "split_blocks"]
 
 UNLABELLED = -1
 """Value of pixels that no polygon covers."""
+
+
+class NoOverlap(ProbeError):
+    """No labelled polygon touches the scene."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +67,8 @@ class Labels:
             layer: layer of the file; None for the first.
 
         Raises:
-            ProbeError: the file cannot be read, has no CRS, lacks the column or a wanted class, or no polygon
-                touches the scene.
+            ProbeError: the file cannot be read, has no CRS, lacks the column or a wanted class.
+            NoOverlap: no polygon touches the scene.
 
         """
         frame = _read_vector(Path(path), layer)
@@ -92,7 +96,7 @@ class Labels:
 
         frame = _keep(frame, frame.intersects(box(*scene.bounds)), "outside the scene", skipped)
         if not len(frame):
-            raise ProbeError(
+            raise NoOverlap(
                 f"no polygon of {path} touches the scene {scene.path}: the labels lie in {_rounded(extent)}, "
                 f"the scene in {_rounded(scene.bounds)} ({scene.crs})"
             )

@@ -33,8 +33,12 @@ class Mapped:
 
     def _map_folder(self, scene: str | None) -> Path:
         """The first scene's maps lie directly under ``maps/``, those of others in a folder of the scene's name."""
-        folder = self.root / "maps" / scene if scene is not None and is_inside(scene) else None
-        return folder if folder is not None and folder.is_dir() else self.root / "maps"
+        top = self.root / "maps"
+        if scene is None or not is_inside(scene) or (top / scene).is_dir():
+            return top / scene if scene is not None and is_inside(scene) else top
+        # Of the scenes without a folder one is the first; another has no maps, and must not be shown with the first's.
+        first = next((name for name in self.scenes() if not (top / name).is_dir()), scene)
+        return top if scene == first else top / scene
 
     @cached_property
     def _maps(self) -> dict[Path, dict[UnitId, Path]]:
@@ -77,6 +81,25 @@ class Mapped:
         """Every band of a scene as uint8, each stretched; band names stand in its descriptions."""
         path = self.root / "bands" / f"{scene}.tif"
         return path if is_inside(scene) and path.is_file() else None
+
+    def band_roles(self, scene: str) -> dict[str, str | None]:
+        """Names of the bands in :meth:`bands`, in its order, each with its part of the spectrum (``red``, ``nir`` ...)."""
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        from geoaudit.bands import role
+
+        path = self.bands(scene)
+        if path is None:
+            return {}
+        try:
+            with rasterio.open(path) as raster:
+                names = [name or f"band {number}" for number, name in enumerate(raster.descriptions, start=1)]
+        except RasterioError:
+            where = path.relative_to(self.root).as_posix()
+            self._problem("damaged", where, f"{where} cannot be read: only the scene's natural colours are shown")
+            return {}
+        return {name: role(name) for name in names}
 
     @cached_property
     def _hotspots(self) -> dict[Path, gpd.GeoDataFrame | None]:

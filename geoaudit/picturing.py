@@ -12,19 +12,23 @@ import numpy as np
 import pandas as pd
 
 from dnd_core.captioning import Progress
+from dnd_core.config import Pooling
 from dnd_core.pipeline import Run
 from dnd_core.store import RunStore, Stage
 from dnd_core.types import UnitId
+from geoaudit.applicability import ApplicabilityMap
 from geoaudit.findings import Finding
 from geoaudit.settings import AuditSettings
 
 if TYPE_CHECKING:
+    from dnd_core.layers import LayerInfo
     from geoaudit.audit import Subject
+    from geoaudit.labels import Labels
     from geoaudit.scenes import Scene
 
 __all__ = ["chosen_units", "map_stage", "thumbnail_stage"]
 
-VERSIONS = {"thumbnails": 1, "maps": 1}
+VERSIONS = {"thumbnails": 1, "maps": 2}
 
 # A finding may name hundreds of units; this many of them are mapped.
 MAPPED_A_FINDING = 4
@@ -74,8 +78,11 @@ def map_stage(
     options: AuditSettings,
     before: Stage,
     progress: Progress | None,
+    pooling: Pooling = "mean",
 ) -> None:
-    """Activation maps of the chosen units over every scene, hot spots, and the true-colour rendering."""
+    """Over every scene: maps of the chosen units, hot spots, classes, labels, applicability; and the scene itself."""
+    from geoaudit.applicability import reference_of
+    from geoaudit.renderings import render_scene, unique_names
     from geoaudit.scenes import open_scene
 
     groups = pd.read_parquet(store.root / "groups.parquet")
@@ -93,37 +100,44 @@ def map_stage(
             asdict(options),
             dict(subject.labels or {}),
             before.key,
+            [subject.probe.fingerprint, run.held_out.tolist(), pooling],
         ],
     )
     if stage.done:
         return
-    for number, scene in enumerate(scenes):
+    layer = next((info for info in reversed(run.layers) if info.name != "output" and has_place(info)), None)
+    reference = reference_of(run, subject.probe, layer.name) if layer is not None and scenes else None
+    names = unique_names([scene.path for scene in scenes], [info.name for info in run.layers])
+    for number, (name, scene) in enumerate(zip(names, scenes, strict=True)):
+        render_scene(scene, stage.path(f"scene/{name}.tif"), stage.path(f"bands/{name}.tif"))
         # The first scene's maps lie directly under maps/; further scenes get a folder of their name.
-        prefix = "" if number == 0 else f"{scene.path.stem}/"
-        _render(scene, stage.path(f"scene/{scene.path.stem}.tif"))
-        _map_scene(stage, subject, run, scene, units, labels, options, prefix, progress)
+        folder = stage.path(f"maps/{'' if number == 0 else f'{name}/'}index.gpkg").parent
+        features = None
+        if reference is not None and layer is not None:
+            features = ApplicabilityMap(reference, layer.name, pooling)
+        _map_scene(subject, run, scene, units, labels, options, folder, features, len(scenes) == 1, progress)
     stage.commit()
 
 
 def _map_scene(
-    stage: Stage,
     subject: Subject,
     run: Run,
     scene: Scene,
     units: Sequence[UnitId],
     labels: Mapping[UnitId, str],
     options: AuditSettings,
-    prefix: str,
+    folder: Path,
+    features: ApplicabilityMap | None,
+    only: bool,
     progress: Progress | None,
 ) -> None:
     from geoaudit.geopackage import write_index
     from geoaudit.hotspots import unit_map
-    from geoaudit.labels import Labels
     from geoaudit.offsets import measure_offsets
     from geoaudit.spatial import map_units
 
-    folder = stage.path(f"maps/{prefix}index.gpkg").parent
-    layers = [info for info in run.layers if info.name == "output" or any(u.layer == info.name for u in units)]
+    wanted = {"output", *(unit.layer for unit in units), *([features.layer] if features is not None else [])}
+    layers = [info for info in run.layers if info.name in wanted]
     made = map_units(
         subject.network,
         scene,
@@ -135,13 +149,16 @@ def _map_scene(
         resolution=options.map_stride,
         # Where a layer really looks is measured: deep layers of a residual network look up and to the left.
         offsets=measure_offsets(subject.network, layers),
+        features=features,
         progress=None if progress is None else lambda done, total: progress(f"maps {scene.path.stem}", done, total),
     )
+    if features is not None:
+        grid = made.grids[features.layer]
+        features.write(folder / "applicability.tif", grid, made.chip, scene.crs, made.probability)
+    polygons = _polygons(subject, scene, only)
     cover: dict[str, Any] = {}
-    if subject.labels:
-        polygons = Labels.from_polygons(
-            subject.labels["path"], scene, field=subject.labels["field"], classes=subject.labels.get("classes")
-        )
+    if polygons is not None:
+        _write_labels(folder / "labels.tif", polygons, scene)
         cover = {
             "labels": polygons.raster,
             "labels_transform": scene.transform,
@@ -155,44 +172,36 @@ def _map_scene(
         write_index(folder / "index.gpkg", found)
 
 
-def _render(scene: Scene, path: Path) -> None:
-    """A true-colour COG of the scene, one stretch for the whole of it."""
-    import rasterio
-    import rasterio.shutil
-    from rasterio.windows import Window
+def _polygons(subject: Subject, scene: Scene, only: bool) -> Labels | None:
+    """The labels on a scene's grid; None where there are none, or where they lie on another of several scenes."""
+    from geoaudit.labels import Labels, NoOverlap
 
-    from geoaudit.bands import Stretch, render_rgb
+    if not subject.labels:
+        return None
+    about = subject.labels
+    try:
+        return Labels.from_polygons(about["path"], scene, field=about["field"], classes=about.get("classes"))
+    except NoOverlap:
+        if only:
+            raise
+        return None
 
-    side = 256
-    profile = {
-        "driver": "GTiff",
-        "width": scene.width,
-        "height": scene.height,
-        "count": 3,
-        "dtype": "uint8",
-        "crs": scene.crs,
-        "transform": scene.transform,
-        "tiled": True,
-        "blockxsize": side,
-        "blockysize": side,
-        "photometric": "RGB",
-    }
-    step = max(1, max(scene.width, scene.height) // (4 * side))
-    samples = [
-        Window(column, row, min(side, scene.width - column), min(side, scene.height - row))
-        for row in range(0, scene.height, side * step)
-        for column in range(0, scene.width, side * step)
-    ]
-    parts = [scene.read(window) for window in samples]
-    pixels = np.concatenate([p.reshape(p.shape[0], -1) for p, _ in parts], axis=1)[:, None, :]
-    valid = np.concatenate([v.ravel() for _, v in parts])[None, :]
-    stretch = Stretch.from_scene(pixels, scene.bands, valid=valid)
-    aside = path.with_suffix(".part.tif")
-    with rasterio.open(aside, "w", **profile) as target:
-        for row in range(0, scene.height, side):
-            for column in range(0, scene.width, side):
-                window = Window(column, row, min(side, scene.width - column), min(side, scene.height - row))
-                read, _ = scene.read(window)
-                target.write(render_rgb(read, scene.bands, stretch).transpose(2, 0, 1), window=window)
-    rasterio.shutil.copy(aside, path, driver="COG", compress="DEFLATE")
-    aside.unlink()
+
+def _write_labels(path: Path, labels: Labels, scene: Scene) -> None:
+    """The labels as a class map of their own, which screens lay over the scene and beside what was decided."""
+    from geoaudit.cogs import Scratch, write_classes
+    from geoaudit.spatial import Grid
+    from geoaudit.styles import class_sidecar, write_sidecar
+
+    if len(labels.class_names) > 255:
+        return
+    grid = Grid(scene.height, scene.width, 1, scene.transform)
+    with Scratch(path.with_suffix(".raw"), 1, grid) as scratch:
+        scratch.write(0, np.where(labels.raster < 0, np.nan, labels.raster).astype(np.float32)[None])
+        write_classes(path, scratch, scene.crs, labels.class_names, path.parent, "labelled class")
+    write_sidecar(path, class_sidecar(labels.class_names))
+
+
+def has_place(info: LayerInfo) -> bool:
+    """Whether a layer's units can be laid over a scene: all but tokens on no known grid."""
+    return info.kind != "tokens" or info.grid is not None

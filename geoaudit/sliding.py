@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
     from torch import Tensor
 
+    from dnd_core.config import Pooling
     from dnd_core.layers import LayerInfo
 
-__all__ = ["CLASSES", "SceneLike", "SlidingPass", "slide"]
+__all__ = ["CLASSES", "Features", "SceneLike", "SlidingPass", "slide"]
 
 CLASSES = "classes"
 """Name under which the predicted probabilities travel beside the layers."""
@@ -47,6 +48,19 @@ class SceneLike(Protocol):
         ...
 
 
+class Features(Protocol):
+    """Someone who wants a layer's pooled activations of every window."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def pooling(self) -> Pooling: ...
+
+    def add(self, top: int, lefts: Sequence[int], values: NDArray[np.float32]) -> None:
+        """Take (windows, units) of the windows whose upper left pixels are (top, left)."""
+        ...
+
+
 class SlidingPass:
     """One pass of a network over a scene; iterate to run it.
 
@@ -63,6 +77,7 @@ class SlidingPass:
         offsets: layer -> rows and columns, in pixels of the network's own chip, that its cells really lie further on
             (:func:`geoaudit.offsets.measure_offsets`); a layer that is left out has cells of equal rectangles.
         batch_size: windows a forward pass.
+        features: takes the pooled activations of a layer of ``units``, window by window.
         progress: called with (windows done, windows in all).
 
     Raises:
@@ -85,6 +100,7 @@ class SlidingPass:
         resolution: int | None = None,
         offsets: Mapping[str, tuple[float, float]] | None = None,
         batch_size: int = 64,
+        features: Features | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if batch_size < 1:
@@ -92,6 +108,10 @@ class SlidingPass:
         if resolution is not None and resolution < 1:
             raise SpatialError(f"resolution is whole scene pixels a map cell, at least 1, got {resolution}")
         self.network, self.scene, self.progress, self.batch_size = network, scene, progress, batch_size
+        self.features = features
+        self._pooled: NDArray[np.float32] | None = None
+        if features is not None and features.layer not in units:
+            raise SpatialError(f"features are wanted of layer {features.layer!r}, which is not among those passed")
         self.bands = _bands(network, scene)
         self.plan = plan_windows(scene.height, scene.width, chip or network.input_shape[1:], overlap, trim)
         infos = {info.name: info for info in layers}
@@ -203,6 +223,8 @@ class SlidingPass:
             chips = np.stack([self._chip(strip[..., x : x + width], valid[:, x : x + width]) for x in part])
             self._forward(chips)
             self.windows += len(part)
+            if self.features is not None and self._pooled is not None:
+                self.features.add(top, part, self._pooled)
             for name, canvas in canvases.items():
                 maps = _probabilities(held["output"]) if name == CLASSES else held[name]
                 chosen = maps[:, self.units[name]].float().cpu().numpy()
@@ -238,9 +260,11 @@ class SlidingPass:
         def collect(name: str, activation: Tensor) -> Tensor:
             import torch
 
-            from dnd_core.pooling import unit_maps
+            from dnd_core.pooling import pool, unit_maps
 
             info = self.infos[name]
+            if self.features is not None and name == self.features.layer:
+                self._pooled = pool(activation, info, self.features.pooling).cpu().numpy()
             maps = activation[..., None, None] if info.kind == "vector" else unit_maps(activation, info)
             if maps is None or tuple(maps.shape[1:]) != (info.units, *_cells(info)):
                 raise SpatialError(

@@ -20,7 +20,7 @@ from dnd_core.networks import Network
 from dnd_core.types import UnitId
 from geoaudit.canvas import Grid, LayerStatistics, Strip
 from geoaudit.offsets import measure_offsets
-from geoaudit.sliding import CLASSES, SceneLike, SlidingPass, slide
+from geoaudit.sliding import CLASSES, Features, SceneLike, SlidingPass, slide
 from geoaudit.windows import SpatialError
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class SceneMaps:
         probability: float32 COG of that class's probability.
         statistics: layer -> statistics of all its units.
         windows: how many windows held data and went through the network.
+        chip: rows and columns of a window in scene pixels.
+        grids: layer -> grid of its maps.
 
     """
 
@@ -59,6 +61,8 @@ class SceneMaps:
     probability: Path | None
     statistics: Mapping[str, LayerStatistics]
     windows: int
+    chip: tuple[int, int]
+    grids: Mapping[str, Grid]
 
 
 def map_units(
@@ -77,6 +81,7 @@ def map_units(
     offsets: Mapping[str, tuple[float, float]] | None = None,
     batch_size: int = 64,
     encoding: Encoding = "float32",
+    features: Features | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SceneMaps:
     """Map units over a scene and write each as a Cloud-Optimized GeoTIFF, ``out/LAYER/INDEX.tif``.
@@ -99,6 +104,7 @@ def map_units(
         offsets: see :class:`SlidingPass`.
         batch_size: see :class:`SlidingPass`.
         encoding: ``float32`` with NaN as nodata, or ``int16`` with a scale (half the size, 1/32767 of the range exact).
+        features: see :class:`SlidingPass`; its layer is run even where none of its units is mapped.
         progress: see :class:`SlidingPass`.
 
     Raises:
@@ -115,9 +121,11 @@ def map_units(
     wanted: dict[str, list[int]] = {}
     for unit in dict.fromkeys(units):
         wanted.setdefault(unit.layer, []).append(unit.index)
+    if features is not None:
+        wanted.setdefault(features.layer, [])
     run = SlidingPass(
         network, scene, wanted, layers, classes=class_map, chip=chip, overlap=overlap, trim=trim,
-        resolution=resolution, offsets=offsets, batch_size=batch_size, progress=progress,
+        resolution=resolution, offsets=offsets, batch_size=batch_size, features=features, progress=progress,
     )  # fmt: skip
     if class_map and len(run.units[CLASSES]) > 255:
         raise SpatialError(f"a class map holds at most 255 classes, this network has {len(run.units[CLASSES])}")
@@ -154,7 +162,8 @@ def map_units(
                 write_activation(probability, scratch[CLASSES], 1, scene.crs, "probability", "float32", Path(folder))
     except OSError as error:
         raise SpatialError(f"the maps cannot be written under {out}: {error.strerror or error}") from error
-    return SceneMaps(maps, best, probability, run.statistics, run.windows)
+    chip = (run.plan.rows.chip, run.plan.columns.chip)
+    return SceneMaps(maps, best, probability, run.statistics, run.windows, chip, run.grids)
 
 
 def _best(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoaudit.applicability import Applicability, applicability
 from geoaudit.autocorrelation import morans_i_points
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, points
@@ -34,58 +34,6 @@ NEIGHBOURS = 8
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Place = tuple[str, tuple[float, float, float, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class Applicability:
-    """Area of applicability in feature space.
-
-    Attributes:
-        index: (M,) dissimilarity of each new image: distance to the nearest training image over the mean distance
-            between training images.
-        threshold: the largest dissimilarity among training images of other blocks that is no outlier (upper whisker).
-    """
-
-    index: Floats
-    threshold: float
-
-    @property
-    def outside(self) -> float:
-        """Share of the new images beyond the threshold."""
-        return float((self.index > self.threshold).mean())
-
-
-def applicability(
-    train: ArrayLike, new: ArrayLike, blocks: ArrayLike, weights: ArrayLike | None = None
-) -> Applicability:
-    """Dissimilarity of new images to training images (Meyer and Pebesma 2021, sections 2.1-2.3).
-
-    Args:
-        train: (N, D) features; they set the scale.
-        new: (M, D).
-        blocks: (N,) blocks of the training images; one is compared with those of other blocks only, as in a blocked
-            cross-validation.
-        weights: (D,) importance of each feature, at least 0; all alike when None.
-
-    Raises:
-        ValueError: fewer than two blocks.
-    """
-    from scipy.spatial.distance import cdist
-
-    known, ids = np.asarray(train, dtype=np.float64), np.asarray(blocks)
-    if len(np.unique(ids)) < 2:
-        raise ValueError("the dissimilarity of training images needs at least two blocks")
-    spread = known.std(axis=0)
-    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12)
-    scale = scale * (1.0 if weights is None else np.asarray(weights, dtype=np.float64))
-    known, fresh = known * scale, np.asarray(new, dtype=np.float64) * scale
-    among = cdist(known, known)
-    mean = float(among.sum() / (len(known) * (len(known) - 1))) or 1.0
-    among[ids[:, None] == ids[None, :]] = np.inf
-    own = among.min(axis=1) / mean
-    low, high = np.quantile(own, [0.25, 0.75])
-    inside = own[own <= high + 1.5 * (high - low)]
-    return Applicability(cdist(fresh, known).min(axis=1) / mean, float(inside.max()))
 
 
 def explained_by_place(values: ArrayLike, labels: ArrayLike, blocks: ArrayLike) -> float:
