@@ -1,11 +1,14 @@
-"""What the map can show, by id: ``scene``, ``classes``, ``truth``, ``errors``, ``unit:LAYER/INDEX``, ``group:NUMBER``.
+"""What the map can show, by id.
+
+``scene``; ``classes``, ``probability``; ``labels``, ``disagreement`` (over the whole scene); ``truth``, ``errors`` (of the
+probe's tiles); ``applicability``, ``dissimilarity``; ``unit:LAYER/INDEX``, ``group:NUMBER``.
 
 An id is looked up in what the run lists; nothing that comes from outside becomes part of a path.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,15 +22,26 @@ from dnd_core.types import UnitId
 from geoaudit.results import Results
 
 __all__ = [
-    "CELLS", "MOST_MEMBERS", "Grid", "MapLayer", "activation_range", "class_names_of", "find_layer", "grid_of", "group_maps",
-    "maps_of", "net", "scene_path",
+    "CELLS", "MOST_MEMBERS", "SINGLE", "Grid", "MapLayer", "activation_range", "class_names_of", "find_layer", "grid_of",
+    "group_maps", "maps_of", "names_in", "net", "renumbered", "scene_path", "tags_of",
+    "threshold_of",
 ]  # fmt: skip
 
-Kind = Literal["scene", "classes", "tiles", "activation"]
+Kind = Literal["scene", "classes", "disagreement", "tiles", "applicability", "activation"]
 # Cells along the longer side that can be clicked: finer than most probe tiles, and small to send.
 CELLS = 72
 # Members of a group that are laid over one another in a tile; each costs a read.
 MOST_MEMBERS = 6
+
+
+# id to title, how it is drawn, and the files it is drawn from
+SINGLE: Mapping[str, tuple[str, Kind, tuple[str, ...]]] = {
+    "probability": ("How sure the network is", "activation", ("probability_map",)),
+    "labels": ("Labels", "classes", ("label_map",)),
+    "disagreement": ("Where the classes differ from the labels", "disagreement", ("class_map", "label_map")),
+    "applicability": ("Beyond the area of applicability", "applicability", ("applicability_map",)),
+    "dissimilarity": ("How unlike the audited tiles", "activation", ("applicability_map",)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +95,7 @@ def scene_path(results: Results, scene: str | None) -> tuple[str, Path]:
 
 def maps_of(results: Results, scene: str) -> dict[UnitId, Path]:
     """Units with an activation map over this scene."""
-    first = next(iter(results.scenes()), None)
-    found = results.maps(scene)
-    # A scene without maps of its own must not be shown with those of the first.
-    return {} if scene != first and found == results.maps(first) else found
-
-
-def _classes(results: Results, scene: str) -> Path | None:
-    first = next(iter(results.scenes()), None)
-    path = results.class_map(scene)
-    return None if scene != first and path == results.class_map(first) else path
+    return results.maps(scene)
 
 
 def group_maps(results: Results, scene: str, group: int) -> tuple[Path, ...]:
@@ -113,8 +118,13 @@ def find_layer(results: Results, scene: str, layer: str) -> MapLayer:
         title = "True classes of the tiles" if layer == "truth" else "Tiles decided wrongly"
         return MapLayer(layer, "tiles", title)
     if layer == "classes":
-        classes = _classes(results, name)
+        classes = results.class_map(name)
         return MapLayer(layer, "classes" if classes else "tiles", "Predicted classes", (classes,) if classes else ())
+    if layer in SINGLE:
+        title, drawn, files = SINGLE[layer]
+        paths = tuple(found for file in files if (found := getattr(results, file)(name)) is not None)
+        if len(paths) == len(files):
+            return MapLayer(layer, drawn, title, paths)
     kind, _, rest = layer.partition(":")
     if kind == "unit":
         unit = results.unit(rest)
@@ -169,7 +179,7 @@ def net(grid: Grid) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=512)
-def _range(path: Path, changed: int, band: int) -> tuple[float, float]:
+def _range(path: Path, changed: int, band: int, low: float, high: float) -> tuple[float, float]:
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -181,29 +191,61 @@ def _range(path: Path, changed: int, band: int) -> tuple[float, float]:
         return 0.0, 1.0
     if not np.isfinite(values).any():
         return 0.0, 1.0
-    low, high = (float(value) for value in np.nanpercentile(values, (2, 99.5)))
-    return (low, high) if high > low else (low, low + 1.0)
+    first, last = (float(value) for value in np.nanpercentile(values, (low, high)))
+    return (first, last) if last > first else (first, first + 1.0)
 
 
-def activation_range(path: Path, band: int = 1) -> tuple[float, float]:
-    """2nd and 99.5th percentile of a band, from an overview: the ends of its colour scale."""
-    return _range(path, path.stat().st_mtime_ns, band)
+def activation_range(path: Path, band: int = 1, ends: tuple[float, float] = (2, 99.5)) -> tuple[float, float]:
+    """Two percentiles of a band, from an overview: the ends of its colour scale."""
+    return _range(path, path.stat().st_mtime_ns, band, *ends)
 
 
-@lru_cache(maxsize=8)
-def _names(path: Path, changed: int) -> tuple[str, ...]:
+@lru_cache(maxsize=32)
+def _tags(path: Path, changed: int) -> dict[str, str]:
     import rasterio
     from rasterio.errors import RasterioError
 
     try:
         with rasterio.open(path) as raster:
-            found = json.loads(raster.tags().get("class_names", "[]"))
-    except (RasterioError, ValueError):
-        return ()
-    return tuple(str(name) for name in found) if isinstance(found, list) else ()
+            return {**raster.tags(), **raster.tags(1)}
+    except RasterioError:
+        return {}
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    """What stands in a raster and its first band beside the values."""
+    return _tags(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+def threshold_of(path: Path) -> float | None:
+    """Dissimilarity beyond which a map of applicability says that nothing alike was audited."""
+    try:
+        return float(tags_of(path)["THRESHOLD"])
+    except (KeyError, ValueError):
+        return None
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Class names that a class map carries, by number."""
+    tags = tags_of(path)
+    found: list[str] = []
+    while f"CLASS_{len(found)}" in tags and len(found) < 255:
+        found.append(tags[f"CLASS_{len(found)}"])
+    return tuple(found)
 
 
 def class_names_of(results: Results, scene: str) -> tuple[str, ...]:
     """Names of the classes in the order of their numbers on the map."""
-    path = _classes(results, scene)
-    return results.class_names or (_names(path, path.stat().st_mtime_ns) if path else ())
+    path = results.class_map(scene)
+    return results.class_names or (names_in(path) if path else ())
+
+
+def renumbered(results: Results, scene: str, path: Path) -> tuple[int, ...]:
+    """The network's number of each class of a label map, by name; classes it does not know come after its own."""
+    known = list(class_names_of(results, scene))
+    numbers = []
+    for name in names_in(path):
+        if name not in known:
+            known.append(name)
+        numbers.append(known.index(name))
+    return tuple(numbers)

@@ -77,7 +77,8 @@ def _shapes(shape: Any, most: int = 500) -> list[dict[str, Any]]:
 
 def deck(
     grid: Grid, *, scene: str, layer: str, key: str, opacity: float = 0.7, least: float = 0.0, colours: str = "viridis",
-    spots: bool = False, bands: str = "", stretch: bool = False, over: tuple[pdk.Layer | None, ...] = (), height: int = 520,
+    spots: bool = False, bands: str = "", stretch: str = "", other: str = "",
+    split: float | None = None, over: tuple[pdk.Layer | None, ...] = (), height: int = 520,
     clicks: bool = False, alt: str = "map",
 ) -> None:  # fmt: skip
     """Show a map.
@@ -92,7 +93,9 @@ def deck(
         colours: colour map of activations.
         spots: draw the outlines of hot spots.
         bands: three bands of the scene, 1-based, with commas.
-        stretch: stretch each band of the scene.
+        stretch: percent left out at both ends of each band of the scene; nothing for as it is.
+        other: id of a layer drawn east of ``split``; ``layer`` is then drawn west of it only.
+        split: a meridian, in degrees.
         over: more to draw, on top.
         height: pixels.
         clicks: write the place that is clicked into the address, as ``place``.
@@ -102,8 +105,8 @@ def deck(
     dark = getattr(st.context.theme, "type", None) == "dark"
     place = address(
         "layers/style.json", scene=scene, layer=layer, opacity=f"{opacity:.2f}", least=f"{least:.2f}" if least else "",
-        colours=colours, spots="1" if spots else "", bands=bands, stretch="1" if stretch else "", dark="1" if dark else "",
-        v=version(),
+        colours=colours, spots="1" if spots else "", bands=bands, stretch=stretch, dark="1" if dark else "",
+        other=other, split="" if split is None else f"{split:.6f}", v=version(),
     )  # fmt: skip
     layers = [cells(scene)] if clicks else []
     layers += [part for part in over if part is not None]

@@ -20,8 +20,8 @@ from dashboards.layers import activation_range
 from dnd_core.types import Box
 
 __all__ = [
-    "CLASS_COLOURS", "COLOUR_MAPS", "EMPTY", "activation_tile", "class_colour", "class_tile", "colour_table",
-    "outlined", "scene_tile", "tile_bounds", "tiles_tile",
+    "BEYOND", "CLASS_COLOURS", "COLOUR_MAPS", "EMPTY", "activation_tile", "beyond_tile", "chip", "class_colour",
+    "class_tile", "colour_table", "disagreement_tile", "outlined", "part_of", "scene_tile", "tile_bounds", "tiles_tile",
 ]  # fmt: skip
 
 SIZE = 256
@@ -32,6 +32,7 @@ CLASS_COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#332288", "#882255", "#44AA99",
     "#999933", "#AA4499", "#DDDDDD", "#117733", "#661100", "#6699CC",
 )  # fmt: skip
+BEYOND = "#D55E00"
 _EDGE = 20_037_508.342789244
 
 
@@ -78,15 +79,15 @@ def _read(path: Path, z: int, x: int, y: int, *, nearest: bool, bands: tuple[int
             return None
 
 
-def scene_tile(path: Path, z: int, x: int, y: int, bands: tuple[int, ...], stretch: bool) -> bytes:
-    """The scene in three of its bands (1-based); uint8 as it is, or each band stretched between its percentiles."""
+def scene_tile(path: Path, z: int, x: int, y: int, bands: tuple[int, ...], cut: int) -> bytes:
+    """The scene in three of its bands (1-based); as it is, or each band stretched with ``cut`` % left out at both ends."""
     read = _read(path, z, x, y, nearest=False, bands=bands)
     if read is None:
         return EMPTY
     values = read.data.astype(np.float32)
-    if stretch or read.data.dtype != np.uint8:
+    if cut or read.data.dtype != np.uint8:
         for place, band in enumerate(bands):
-            low, high = activation_range(path, band)
+            low, high = activation_range(path, band, (max(cut, 1), 100 - max(cut, 1)))
             values[place] = (values[place] - low) / (high - low) * 255
     rgba = np.empty((SIZE, SIZE, 4), dtype=np.uint8)
     rgba[..., :3] = np.clip(values, 0, 255).transpose(1, 2, 0)
@@ -122,17 +123,128 @@ def activation_tile(paths: tuple[Path, ...], z: int, x: int, y: int, colours: st
     return _png(rgba)
 
 
-def class_tile(path: Path, z: int, x: int, y: int) -> bytes:
-    """Class numbers in their colours; 255 and what lies outside is clear."""
+def class_tile(path: Path, z: int, x: int, y: int, numbers: tuple[int, ...] = ()) -> bytes:
+    """Class numbers in their colours; 255 and what lies outside is clear.
+
+    Args:
+        path: the class map.
+        z: zoom.
+        x: column.
+        y: row.
+        numbers: what each number of the map stands for; itself where none are given.
+
+    """
     read = _read(path, z, x, y, nearest=True)
     if read is None:
         return EMPTY
-    numbers = read.data[0].astype(np.int64)
+    return _coloured(_codes(read, numbers))
+
+
+def disagreement_tile(classes: Path, labels: Path, numbers: tuple[int, ...], z: int, x: int, y: int) -> bytes:
+    """Where the decided class is not the labelled one, in the colour of what was decided.
+
+    Args:
+        classes: the class map.
+        labels: the map of labels.
+        numbers: the class number of each number of ``labels``.
+        z: zoom.
+        x: column.
+        y: row.
+
+    """
+    said, truth = (_read(path, z, x, y, nearest=True) for path in (classes, labels))
+    if said is None or truth is None:
+        return EMPTY
+    decided, wanted = _codes(said, ()), _codes(truth, numbers)
+    return _coloured(np.where((decided >= 0) & (wanted >= 0) & (decided != wanted), decided, -1))
+
+
+def _codes(read: Any, numbers: tuple[int, ...]) -> NDArray[np.int64]:
+    """(rows, columns) class numbers; -1 where there is none."""
+    found: NDArray[np.int64] = read.data[0].astype(np.int64)
+    known = (read.mask > 0) & (found != 255)
+    if numbers:
+        known &= found < len(numbers)
+        found = np.asarray(numbers, dtype=np.int64)[np.minimum(found, len(numbers) - 1)]
+    return np.where(known, found, -1)
+
+
+def _coloured(codes: NDArray[np.int64]) -> bytes:
     table = np.array([_rgb(class_colour(number)) for number in range(len(CLASS_COLOURS))], dtype=np.uint8)
-    rgba = np.empty((SIZE, SIZE, 4), dtype=np.uint8)
-    rgba[..., :3] = table[numbers % len(CLASS_COLOURS)]
-    rgba[..., 3] = np.where((read.mask > 0) & (numbers != 255), 255, 0)
+    rgba = np.empty((*codes.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = table[codes % len(CLASS_COLOURS)]
+    rgba[..., 3] = np.where(codes >= 0, 255, 0)
     return _png(rgba)
+
+
+def beyond_tile(path: Path, threshold: float, z: int, x: int, y: int) -> bytes:
+    """Hatching where the values exceed the threshold; stripes run on from tile to tile and need no colour to be seen."""
+    read = _read(path, z, x, y, nearest=True)
+    if read is None:
+        return EMPTY
+    beyond = (read.mask > 0) & (read.data[0] > threshold)
+    rows, columns = np.indices(beyond.shape)
+    stripe = (rows + columns) % 8 < 3
+    rgba = np.zeros((*beyond.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = np.where(stripe[..., None], _rgb(BEYOND), 0)
+    rgba[..., 3] = np.where(beyond, np.where(stripe, 255, 110), 0)
+    return _png(rgba)
+
+
+def part_of(png: bytes, z: int, x: int, side: str, longitude: float) -> bytes:
+    """A tile without what lies on the other side of a meridian.
+
+    Args:
+        png: the tile.
+        z: zoom.
+        x: column.
+        side: ``west`` or ``east``, what is kept.
+        longitude: degrees.
+
+    """
+    from PIL import Image
+
+    place = ((longitude + 180) / 360 * 2**z - x) * SIZE
+    kept = (0, round(place)) if side == "west" else (round(place), SIZE)
+    if kept[0] <= 0 and kept[1] >= SIZE:
+        return png
+    if kept[0] >= SIZE or kept[1] <= 0 or png == EMPTY:
+        return EMPTY
+    with Image.open(io.BytesIO(png)) as opened:
+        rgba = np.array(opened.convert("RGBA"))
+    rgba[:, : kept[0], 3] = 0
+    rgba[:, kept[1] :, 3] = 0
+    return _png(rgba)
+
+
+def chip(path: Path, longitude: float, latitude: float, size: tuple[int, int]) -> bytes:
+    """The scene's rows and columns around a place, as the network would be given them.
+
+    Raises:
+        ValueError: the place lies outside the scene.
+
+    """
+    import rasterio
+    from PIL import Image
+    from rasterio.warp import transform
+    from rasterio.windows import Window
+
+    with rasterio.open(path) as raster:
+        (x,), (y,) = transform("EPSG:4326", raster.crs, [longitude], [latitude])
+        row, column = raster.index(x, y)
+        if not (0 <= row < raster.height and 0 <= column < raster.width):
+            raise ValueError("outside the scene")
+        rows, columns = (min(most, given) for most, given in zip((raster.height, raster.width), size, strict=True))
+        top = min(max(row - rows // 2, 0), raster.height - rows)
+        left = min(max(column - columns // 2, 0), raster.width - columns)
+        bands = [1, 2, 3] if raster.count >= 3 else [1, 1, 1]
+        pixels = raster.read(bands, window=Window(left, top, columns, rows))
+    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.uint8))
+    factor = max(1, -(-192 // max(picture.width, 1)))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def tiles_tile(corners: NDArray[np.float64], colours: list[str], z: int, x: int, y: int) -> bytes:

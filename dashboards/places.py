@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboards.layers import find_layer, maps_of
+from dashboards.layers import maps_of, renumbered, threshold_of
 from dnd_core.errors import StoreError
 from dnd_core.types import UnitId
 from geoaudit.results import Results
@@ -32,6 +32,13 @@ class Tiles:
     corners: NDArray[np.float64]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
+
+    def over(self, bounds: tuple[float, float, float, float]) -> NDArray[np.bool_]:
+        """Which tiles reach into (west, south, east, north), in degrees."""
+        (left, bottom), (right, top) = _mercator(*bounds[:2]), _mercator(*bounds[2:])
+        low, high = self.corners.min(axis=1), self.corners.max(axis=1)
+        found: NDArray[np.bool_] = (high[:, 0] > left) & (low[:, 0] < right) & (high[:, 1] > bottom) & (low[:, 1] < top)
+        return found
 
     def at(self, x: float, y: float) -> int | None:
         """The first tile that covers a point of EPSG:3857."""
@@ -65,6 +72,9 @@ class Place:
         latitude: degrees.
         image: probe image that covers it, or None.
         predicted: class on the class map there, or None.
+        probability: how sure the network is of it, or None.
+        labelled: class of the label there, or None.
+        unlike: dissimilarity to the audited tiles and the largest that is still alike, or None.
         firing: units, the strongest first; from the probe image where there is one, else from the maps.
 
     """
@@ -73,6 +83,9 @@ class Place:
     latitude: float
     image: int | None
     predicted: int | None
+    probability: float | None
+    labelled: int | None
+    unlike: tuple[float, float] | None
     firing: tuple[Firing, ...]
 
 
@@ -141,11 +154,30 @@ def look(results: Results, scene: str, longitude: float, latitude: float, most: 
     """What lies at a point of a scene: the class there and the units that fire most."""
     x, y = _mercator(longitude, latitude)
     image = tiles_of(results).at(x, y)
-    layer = find_layer(results, scene, "classes")
-    number = sample(layer.paths[0], longitude, latitude) if layer.paths else None
     found = _fired(results, image) if image is not None else _mapped(results, scene, longitude, latitude)
     found.sort(key=lambda entry: -entry.share)
-    return Place(longitude, latitude, image, int(number) if number is not None else None, tuple(found[:most]))
+
+    def value(path: Path | None) -> float | None:
+        return None if path is None else sample(path, longitude, latitude)
+
+    predicted, labels, applies = (
+        value(results.class_map(scene)),
+        results.label_map(scene),
+        results.applicability_map(scene),
+    )
+    labelled, unlike = value(labels), value(applies)
+    numbers = renumbered(results, scene, labels) if labels is not None else ()
+    limit = threshold_of(applies) if applies is not None else None
+    return Place(
+        longitude,
+        latitude,
+        image,
+        None if predicted is None else int(predicted),
+        value(results.probability_map(scene)),
+        numbers[int(labelled)] if labelled is not None and int(labelled) < len(numbers) else None,
+        None if unlike is None or limit is None else (unlike, limit),
+        tuple(found[:most]),
+    )
 
 
 def _fired(results: Results, image: int) -> list[Firing]:
@@ -193,9 +225,6 @@ def hotspots(results: Results, scene: str, units: Sequence[UnitId]) -> dict[str,
     import pandas as pd
 
     empty: dict[str, Any] = {"type": "FeatureCollection", "features": []}
-    first = next(iter(results.scenes()), None)
-    if scene != first and not maps_of(results, scene):
-        return empty
     parts = [part for unit in units if (part := results.hotspots(unit, scene)) is not None and len(part)]
     if not parts:
         return empty

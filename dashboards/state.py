@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-__all__ = ["choice", "choices", "page_number", "put", "share", "switch", "words"]
+__all__ = ["choice", "choices", "degrees", "page_number", "put", "share", "switch", "words"]
 
 T = TypeVar("T")
 
@@ -101,6 +101,40 @@ def share(name: str, title: str, default: float, help: str | None = None) -> flo
     return float(
         st.slider(title, 0.0, 1.0, step=0.05, key=key, help=help, on_change=_written, args=(name, lambda v: f"{v:.2f}", default))
     )  # fmt: skip
+
+
+def degrees(name: str, title: str, part: int, start: float, low: float, high: float, step: float) -> None:
+    """One coordinate of the place in the address: typed, or moved by a step with the arrow keys.
+
+    Args:
+        name: of the value in the address, two numbers with a comma.
+        title: what stands over the field.
+        part: which of the two this is.
+        start: the coordinate while no place is given.
+        low: least value, degrees.
+        high: largest value.
+        step: of an arrow key.
+
+    """
+    key, seen = f"w-{name}-{part}", f"_seen-{name}-{part}"
+    text = st.query_params.get(name, "")
+    if key not in st.session_state or st.session_state.get(seen) != text:
+        given = text.split(",")
+        try:
+            value = float(given[part]) if len(given) == 2 else start
+        except ValueError:
+            value = start
+        st.session_state[key] = min(max(value if value == value else start, low), high)
+        st.session_state[seen] = text
+
+    def moved() -> None:
+        others = st.session_state.get(f"w-{name}-{1 - part}")
+        both = [0.0, 0.0]
+        both[part], both[1 - part] = float(st.session_state[key]), float(others if others is not None else 0.0)
+        put(name, f"{both[0]:.6f},{both[1]:.6f}")
+        st.session_state[seen] = st.query_params[name]
+
+    st.number_input(title, low, high, key=key, step=step, format="%.5f", on_change=moved)
 
 
 def switch(name: str, title: str, default: bool = False) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -15,7 +16,17 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dashboards import painting
-from dashboards.layers import MOST_MEMBERS, MapLayer, find_layer, grid_of, maps_of, net, scene_path
+from dashboards.layers import (
+    MOST_MEMBERS,
+    MapLayer,
+    find_layer,
+    grid_of,
+    maps_of,
+    net,
+    renumbered,
+    scene_path,
+    threshold_of,
+)  # fmt: skip
 from dashboards.loading import address, current, stamp
 from dashboards.places import hotspots, tiles_of
 from dashboards.reports import REPORTS
@@ -23,10 +34,12 @@ from dnd_core.errors import DndError, StoreError
 from dnd_core.types import Box, UnitId
 from geoaudit.results import Results
 
-__all__ = ["routes", "version"]
+__all__ = ["STRETCHES", "routes", "version"]
 
 PREFIX = "layers"
 DEEPEST = 22
+# Percent of a band's values left out at both ends; nothing for as it is.
+STRETCHES = ("", "1", "2", "5", "10")
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -64,7 +77,11 @@ def _share(text: str | None) -> float:
 
 @_answer
 def tile(request: Request, results: Results) -> Response:
-    """One tile of a layer: ``/layers/tile/Z/X/Y.png?scene=&layer=&colours=&least=&bands=&stretch=``."""
+    """One tile of a layer: ``/layers/tile/Z/X/Y.png?scene=&layer=&colours=&least=&bands=&stretch=&west=&east=``.
+
+    ``bands`` are three numbers of the scene's bands, ``stretch`` is the percentage left out at both ends of each,
+    ``west`` and ``east`` are meridians beyond which nothing is drawn.
+    """
     z, x, y = (int(request.path_params[name]) for name in ("z", "x", "y"))
     if not (0 <= z <= DEEPEST and 0 <= x < 2**z and 0 <= y < 2**z):
         raise StoreError("a tile has a zoom of 0 to 22 and a row and column within it")
@@ -75,33 +92,58 @@ def tile(request: Request, results: Results) -> Response:
     if colours not in painting.COLOUR_MAPS:
         raise StoreError(f"the colour maps are {', '.join(painting.COLOUR_MAPS)}")
     least = round(_share(query.get("least")), 3)
-    return _picture(
-        _drawn(stamp(), layer, z, x, y, colours, least, query.get("bands", ""), query.get("stretch") == "1")
-    )
+    stretch = query.get("stretch", "")
+    if stretch not in STRETCHES:
+        raise StoreError(f"a stretch leaves out one of {', '.join(STRETCHES[1:])} percent")
+    png = _drawn(stamp(), scene, layer, z, x, y, colours, least, query.get("bands", ""), int(stretch or 0))
+    for name, side in (("east", "west"), ("west", "east")):
+        if name in query:
+            # What ends in the east at a meridian is kept to the west of it.
+            png = painting.part_of(png, z, x, side, _degrees(query[name]))
+    return _picture(png)
+
+
+def _degrees(text: str) -> float:
+    value = float(text)
+    if not -180 <= value <= 180:
+        raise StoreError("a meridian lies between -180 and 180 degrees")
+    return value
 
 
 @lru_cache(maxsize=256)
 def _drawn(
-    changed: tuple[object, ...], layer: MapLayer, z: int, x: int, y: int, colours: str, least: float, bands: str,
-    stretch: bool,
+    changed: tuple[object, ...], scene: str, layer: MapLayer, z: int, x: int, y: int, colours: str, least: float,
+    bands: str, stretch: int,
 ) -> bytes:  # fmt: skip
     if layer.kind == "scene":
-        return painting.scene_tile(layer.paths[0], z, x, y, _bands(layer, bands), stretch)
+        # The picture of the scene is there in natural colours; any other triple is taken from its bands.
+        path = (current().bands(scene) if bands else None) or layer.paths[0]
+        return painting.scene_tile(path, z, x, y, _bands(path, bands), stretch)
     if layer.kind == "classes":
-        return painting.class_tile(layer.paths[0], z, x, y)
+        numbers = renumbered(current(), scene, layer.paths[0]) if layer.id == "labels" else ()
+        return painting.class_tile(layer.paths[0], z, x, y, numbers)
+    if layer.kind == "disagreement":
+        numbers = renumbered(current(), scene, layer.paths[1])
+        classes, labels = layer.paths
+        return painting.disagreement_tile(classes, labels, numbers, z, x, y)
+    if layer.kind == "applicability":
+        limit = threshold_of(layer.paths[0])
+        if limit is None:
+            raise StoreError("the map of applicability does not say where it ends")
+        return painting.beyond_tile(layer.paths[0], limit, z, x, y)
     if layer.kind == "activation":
         return painting.activation_tile(layer.paths, z, x, y, colours, least)
     tiles = tiles_of(current())
-    numbers = tiles.truth if layer.id == "truth" else tiles.predicted
-    wanted = numbers >= 0
+    codes = tiles.truth if layer.id == "truth" else tiles.predicted
+    wanted = codes >= 0
     if layer.id == "errors":
         wanted = wanted & (tiles.truth >= 0) & (tiles.truth != tiles.predicted)
-    colours_of = [painting.class_colour(int(number)) for number in numbers[wanted]]
+    colours_of = [painting.class_colour(int(number)) for number in codes[wanted]]
     return painting.tiles_tile(tiles.corners[wanted], colours_of, z, x, y)
 
 
-def _bands(layer: MapLayer, text: str) -> tuple[int, ...]:
-    grid = grid_of(layer.paths[0])
+def _bands(path: Path, text: str) -> tuple[int, ...]:
+    grid = grid_of(path)
     count = grid.bands if grid else 3
     chosen = tuple(int(part) for part in text.split(",")) if text else ((1, 2, 3) if count >= 3 else (1, 1, 1))
     if len(chosen) != 3 or not all(1 <= band <= count for band in chosen):
@@ -120,8 +162,9 @@ def style(request: Request, results: Results) -> Response:
     here = f"{request.url.scheme}://{request.url.netloc}"
     kept = {name: query.get(name) for name in ("colours", "least", "bands", "stretch")}
 
-    def source(layer: str) -> dict[str, object]:
-        place = address(f"{PREFIX}/tile/{{z}}/{{x}}/{{y}}.png", scene=scene, layer=layer, v=version(), **kept)
+    def source(layer: str, **cut: str) -> dict[str, object]:
+        asked = {**kept, **cut}
+        place = address(f"{PREFIX}/tile/{{z}}/{{x}}/{{y}}.png", scene=scene, layer=layer, v=version(), **asked)
         return {
             "type": "raster", "tiles": [here + place], "tileSize": painting.SIZE,
             "bounds": list(grid.bounds), "maxzoom": min(grid.zoom + 1, DEEPEST),
@@ -134,19 +177,31 @@ def style(request: Request, results: Results) -> Response:
         {"id": "background", "type": "background", "paint": ground},
         {"id": "scene", "type": "raster", "source": "scene", "paint": {"raster-fade-duration": 0}},
     ]
-    over = query.get("layer", "")
-    if over and over != "scene":
-        find_layer(results, scene, over)
-        sources["over"] = source(over)
-        paint = {"raster-opacity": _share(query.get("opacity") or "0.7"), "raster-fade-duration": 0}
-        layers.append({"id": "over", "type": "raster", "source": "over", "paint": paint})
+    over, other, split = query.get("layer", ""), query.get("other", ""), query.get("split", "")
+    line = f"{_degrees(split):.6f}" if split else ""
+    paint = {"raster-opacity": _share(query.get("opacity") or "0.7"), "raster-fade-duration": 0}
+    for name, layer, side in (("over", over, "east"), ("other", other if line else "", "west")):
+        if layer and layer != "scene":
+            find_layer(results, scene, layer)
+            sources[name] = source(layer, **({side: line} if line else {}))
+            layers.append({"id": name, "type": "raster", "source": name, "paint": paint})
+    if line:
+        ends = [[float(line), grid.bounds[1]], [float(line), grid.bounds[3]]]
+        sources["split"] = {"type": "geojson", "data": {"type": "LineString", "coordinates": ends}}
+        layers += _line("split", "split")
     if query.get("spots") == "1" and over.startswith(("unit:", "group:")):
         place = address(f"{PREFIX}/hotspots.geojson", scene=scene, layer=over, v=version())
         sources["spots"] = {"type": "geojson", "data": here + place}
-        for name, colour, width in (("halo", "#000000", 3.5), ("line", "#ffffff", 1.5)):
-            line = {"line-color": colour, "line-width": width}
-            layers.append({"id": f"spots-{name}", "type": "line", "source": "spots", "paint": line})
+        layers += _line("spots", "spots")
     return JSONResponse({"version": 8, "name": "geoaudit", "sources": sources, "layers": layers})
+
+
+def _line(name: str, source: str) -> list[dict[str, object]]:
+    """A white line in a dark one, which shows on any ground."""
+    return [
+        {"id": f"{name}-{part}", "type": "line", "source": source, "paint": {"line-color": colour, "line-width": width}}
+        for part, colour, width in (("halo", "#000000", 3.5), ("line", "#ffffff", 1.5))
+    ]
 
 
 @_answer
@@ -190,6 +245,22 @@ def image(request: Request, results: Results) -> Response:
 
 
 @_answer
+def chip(request: Request, results: Results) -> Response:
+    """The scene around a place, as large as the network's tiles: ``/layers/chip.png?scene=&at=LONGITUDE,LATITUDE``."""
+    _, path = scene_path(results, request.query_params.get("scene"))
+    longitude, latitude = (float(part) for part in request.query_params.get("at", "").split(","))
+    probe = results.manifest.get("probe")
+    shape = probe.get("shape") if isinstance(probe, dict) else None
+    sound = (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(isinstance(side, int) and 0 < side <= 1024 for side in shape)
+    )
+    rows, columns = shape[1:] if sound and shape else (64, 64)
+    return _picture(painting.chip(path, longitude, latitude, (rows, columns)))
+
+
+@_answer
 def concept(request: Request, results: Results) -> Response:
     """One of the pictures that stood for a concept: ``/layers/concept/SLOT.png?concept=WORDS``."""
     found = results.concept_images(request.query_params.get("concept", ""))
@@ -219,6 +290,7 @@ def routes(base: str = "") -> list[Route]:
         Route(f"{top}/hotspots.geojson", spots),
         Route(f"{top}/cells.json", cells),
         Route(f"{top}/image/{{number:int}}.png", image),
+        Route(f"{top}/chip.png", chip),
         Route(f"{top}/concept/{{slot:int}}.png", concept),
         Route(f"{top}/report/{{name}}", report),
     ]

@@ -1,20 +1,30 @@
-"""The scene with a neuron, a concept, classes or errors over it; a click tells what fires there."""
+"""The scene with a neuron, a concept, classes, labels, errors or applicability over it; a place tells what fires there."""
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import streamlit as st
 
-from dashboards import painting
-from dashboards.components import clean, example_strip, figure, opened, prose, title, unit_link_rows
-from dashboards.layers import Grid, activation_range, class_names_of, find_layer, grid_of, group_maps, maps_of
+from dashboards.components import clean, opened, prose
+from dashboards.layers import SINGLE, Grid, find_layer, grid_of, maps_of
+from dashboards.legend import legend
 from dashboards.maps import deck, marker
-from dashboards.places import look, tiles_of
-from dashboards.state import choice, share, switch
+from dashboards.painting import COLOUR_MAPS
+from dashboards.places import tiles_of
+from dashboards.spot import spot
+from dashboards.state import choice, degrees, share, switch
+from dashboards.tiles import STRETCHES
 from dnd_core.errors import StoreError
 from geoaudit.results import Results
+
+# Triples by the parts of the spectrum shown as red, green and blue; the first of each that the scene has.
+TRIPLES: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "false": ("False colour: vegetation red", (("nir", "nir08"), ("red",), ("green",))),
+    "swir": ("Short-wave infrared: moisture, burns", (("swir22", "swir16"), ("nir08", "nir"), ("red",))),
+    "farm": ("Crops and bare soil", (("swir16", "swir22"), ("nir", "nir08"), ("blue",))),
+}
+SHOWN = {"": "Nothing", "split": "Divided by a line", "side": "Side by side"}
 
 
 def show() -> None:
@@ -31,45 +41,56 @@ def show() -> None:
         if grid is None:
             prose("This scene cannot be read or has no place on Earth, so it cannot be laid on a map.")
             return
-        options = _choices(results, scene)
+        options = _choices(results, scene, grid)
         layer = choice(
             "layer", "Layer", options, _first(options), "What lies over the scene. Neurons are named layer/number."
         )
-        opacity = share("opacity", "Opacity", 0.7)
-        least, colours, spots = 0.0, "viridis", False
+        shared: dict[str, Any] = {"scene": scene, "opacity": share("opacity", "Opacity", 0.7)}
+        how = choice("compare", "Compare with another layer", SHOWN)
+        other, split = "", None
+        if how:
+            other = choice("other", "The other layer", options, "scene")
+            if how == "split":
+                west, _, east, _ = grid.bounds
+                split = west + (east - west) * share("at", "Where the line is", 0.5, "From the west end to the east.")
+        if any(name.startswith(("unit:", "group:")) or name in RAMPS for name in (layer, other)):
+            shared["least"] = share("least", "Hide what is weaker than", 0.0, "Share of the colour scale.")
+            shared["colours"] = choice("colours", "Colours", {name: name for name in COLOUR_MAPS})
         if layer.startswith(("unit:", "group:")):
-            least = share("least", "Hide what is weaker than", 0.0, "Share of the colour scale.")
-            colours = choice("colours", "Colours", {name: name for name in painting.COLOUR_MAPS})
-            spots = switch("spots", "Outline hot spots", True)
-        bands, stretch = _picture(grid)
-        other = choice("other", "Compare with", {"": "nothing", **options})
+            shared["spots"] = switch("spots", "Outline hot spots", True)
+        shared["bands"], shared["stretch"] = _picture(results, scene, grid)
     with main:
-        shared: dict[str, Any] = {
-            "scene": scene,
-            "opacity": opacity,
-            "least": least,
-            "colours": colours,
-            "spots": spots,
-            "bands": bands,
-            "stretch": stretch,
-        }
         place = _place()
         ring = (marker(*place),) if place else ()
-        if other:
+        colours = shared.get("colours", "viridis")
+        if how == "side":
             left, right = st.columns(2)
             with left:
-                _legend(results, scene, layer, colours)
+                legend(results, scene, layer, colours)
                 deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared)
             with right:
-                _legend(results, scene, other, colours)
+                legend(results, scene, other, colours)
                 deck(grid, layer=other, key="map-other", over=ring, alt=options[other], height=460, **shared)
         else:
-            _legend(results, scene, layer, colours)
-            deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=620, **shared)
+            if how == "split":
+                left, right = st.columns(2)
+                with left:
+                    legend(results, scene, layer, colours, "West: ")
+                with right:
+                    legend(results, scene, other, colours, "East: ")
+            else:
+                legend(results, scene, layer, colours)
+            about = options[layer] + (f", and east of the line {options[other]}" if how else "")
+            shared |= {"other": other, "split": split}
+            deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=about, height=620, **shared)
+        _pick(grid, place)
         if place:
-            _here(results, scene, place)
+            spot(results, scene, place)
         else:
-            prose("Click a place to see which neurons fire there.", dim=True)
+            prose("Click a place, or give its coordinates, to see which neurons fire there.", dim=True)
+
+
+RAMPS = tuple(name for name, (_, kind, _) in SINGLE.items() if kind == "activation")
 
 
 def _first(options: dict[str, str]) -> str:
@@ -77,22 +98,26 @@ def _first(options: dict[str, str]) -> str:
     return "classes" if "classes" in options else list(options)[min(1, len(options) - 1)]
 
 
-def _choices(results: Results, scene: str) -> dict[str, str]:
+def _choices(results: Results, scene: str, grid: Grid) -> dict[str, str]:
     found = {"scene": "Only the scene"}
-    try:
-        predicted = find_layer(results, scene, "classes")
-    except StoreError:
-        predicted = None
     tiles = tiles_of(results)
-    if predicted is not None and (predicted.paths or (tiles.predicted >= 0).any()):
+    here = tiles.over(grid.bounds)
+    if results.class_map(scene) is not None or (tiles.predicted[here] >= 0).any():
         found["classes"] = "Predicted classes"
-    if (tiles.truth >= 0).any():
+    for name, (title, _, _) in SINGLE.items():
+        try:
+            find_layer(results, scene, name)
+        except StoreError:
+            continue
+        found[name] = title
+    if (tiles.truth[here] >= 0).any():
         found["truth"] = "True classes of the tiles"
         found["errors"] = "Tiles decided wrongly"
+    maps = maps_of(results, scene)
     for group, name in zip(results.groups["group"], results.groups["name"], strict=True):
-        if group_maps(results, scene, int(group)):
+        if any(unit in maps for unit in results.group_units(int(group))):
             found[f"group:{int(group)}"] = f"Concept {int(group)}: {clean(name, 60)}"
-    for unit in maps_of(results, scene):
+    for unit in maps:
         try:
             label = results.unit(unit).label
         except StoreError:
@@ -101,18 +126,32 @@ def _choices(results: Results, scene: str) -> dict[str, str]:
     return found
 
 
-def _picture(grid: Grid) -> tuple[str, bool]:
+def _picture(results: Results, scene: str, grid: Grid) -> tuple[str, str]:
     """Bands and stretch of the scene itself."""
-    bands = ""
-    if grid.bands > 3:
-        numbers = {str(number): f"band {number}" for number in range(1, grid.bands + 1)}
-        with st.expander("Bands of the scene"):
-            chosen = [
-                choice(name.lower(), name, numbers, str(place))
-                for place, name in enumerate(("Red", "Green", "Blue"), 1)
-            ]
-        bands = ",".join(chosen)
-    return bands, switch("stretch", "Stretch the scene's contrast")
+    roles = results.band_roles(scene)
+    # A run of an earlier version keeps no bands apart; its scene may hold more than three itself.
+    names = list(roles) or [f"band {number}" for number in range(1, grid.bands + 1)]
+    triples = {key: numbers for key in TRIPLES if (numbers := _triple(TRIPLES[key][1], list(roles.values())))}
+    views = {"": "Natural colours", **{key: TRIPLES[key][0] for key in triples}}
+    if len(names) > 3:
+        views["own"] = "Any three bands"
+    view = choice("view", "Colours of the scene", views)
+    bands = triples.get(view, "")
+    if view == "own":
+        known = {str(number): clean(name, 40) for number, name in enumerate(names, start=1)}
+        with st.container(horizontal=True):
+            bands = ",".join(
+                choice(name.lower(), name, known, str(place))
+                for place, name in enumerate(("Red", "Green", "Blue"), start=1)
+            )
+    words = {step: f"without the outer {step} %" if step else "as it is" for step in STRETCHES}
+    return bands, choice("stretch", "Contrast", words, "2" if bands else "")
+
+
+def _triple(wanted: tuple[tuple[str, ...], ...], roles: list[str | None]) -> str:
+    """Numbers of three bands from 1, with commas; nothing where the scene lacks one."""
+    found = [next((roles.index(role) + 1 for role in any_of if role in roles), 0) for any_of in wanted]
+    return ",".join(map(str, found)) if all(found) else ""
 
 
 def _place() -> tuple[float, float] | None:
@@ -124,52 +163,13 @@ def _place() -> tuple[float, float] | None:
     return (longitude, latitude) if abs(longitude) <= 180 and abs(latitude) <= 90 else None
 
 
-def _legend(results: Results, scene: str, layer: str, colours: str) -> None:
-    try:
-        found = find_layer(results, scene, layer)
-    except StoreError as error:
-        prose(error)
-        return
-    if found.kind == "activation":
-        table = painting.colour_table(colours)
-        stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in table[::51].tolist())
-        low, high = activation_range(found.paths[0])
-        ends = (figure(low), figure(high)) if len(found.paths) == 1 else ("weak", "strong")
-        st.html(
-            f'<div class="ga-key"><b>{html.escape(clean(found.title, 100))}</b><span>{ends[0]}</span>'
-            f'<span class="ga-scale" style="flex:1;background:linear-gradient(90deg,{stops});align-self:center"></span>'
-            f"<span>{ends[1]}</span></div>"
-        )
-    elif found.kind in ("classes", "tiles"):
-        names = class_names_of(results, scene)
-        about = "coloured by the class that was decided" if layer == "errors" else ""
-        entries = "".join(
-            f'<span><span class="ga-swatch" style="background:{painting.class_colour(number)}"></span>'
-            f"<bdi>{html.escape(clean(name, 40))}</bdi></span>"
-            for number, name in enumerate(names[:24])
-        )
-        st.html(f'<div class="ga-key"><b>{html.escape(found.title)}</b> {about} {entries}</div>')
-    else:
-        st.html('<div class="ga-key"><b>The scene</b></div>')
-
-
-def _here(results: Results, scene: str, place: tuple[float, float]) -> None:
-    found = look(results, scene, *place)
-    names = class_names_of(results, scene)
-    title(f"At {figure(found.latitude, 5)}° north, {figure(found.longitude, 5)}° east", 2)
-    left, right = st.columns([1, 3])
-    with left:
-        if found.predicted is not None:
-            name = names[found.predicted] if 0 <= found.predicted < len(names) else f"class {found.predicted}"
-            prose(f"Predicted class: {clean(name, 80)}")
-        if found.image is not None:
-            example_strip(results, [found.image], 160)
-        else:
-            prose("No tile of the probe covers this place; figures are read from the maps.", dim=True)
-    with right:
-        if found.firing:
-            unit_link_rows(
-                [(entry.unit, entry.label, entry.status, entry.value, entry.share) for entry in found.firing]
-            )
-        else:
-            prose("No neuron has a value here.", dim=True)
+def _pick(grid: Grid, place: tuple[float, float] | None) -> None:
+    """A place without a mouse: coordinates, moved by the arrow keys in steps of a fiftieth of the scene."""
+    west, south, east, north = grid.bounds
+    with st.expander("Pick a place with the keyboard", icon=":material/keyboard:"):
+        left, right = st.columns(2)
+        with left:
+            degrees("place", "Longitude", 0, (west + east) / 2, west, east, round((east - west) / 50, 5) or 1e-5)
+        with right:
+            degrees("place", "Latitude", 1, (south + north) / 2, south, north, round((north - south) / 50, 5) or 1e-5)
+        prose("Arrow up and down move the place by a fiftieth of the scene.", dim=True)
