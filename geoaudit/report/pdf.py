@@ -9,7 +9,6 @@ import datetime
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -24,15 +23,15 @@ from geoaudit.report.content import content
 from geoaudit.report.html import GLOSSARY
 from geoaudit.report.pictures import encode, open_rgb
 from geoaudit.report.text import figure, hectares, percent, plain
+from geoaudit.report.typefaces import FAMILIES, font_folder, printable
 from geoaudit.report.wording import say
 from geoaudit.results import Results, TopImage
 
-__all__ = ["ReportError", "document", "printable"]
+__all__ = ["ReportError", "document"]
 
 STANDARD: Literal["a-2a"] = "a-2a"
 _MOST_FINDINGS, _LEAST_FINDINGS, _MOST_ROWS = 8, 2, 60
 _GALLERY, _MOST_GROUPS, _MOST_CLASSES, _MOST_SCENES = 16, 24, 40, 2
-_LONG_WORD, _BREAK = 22, "\u200b"
 _CELL = 72
 
 
@@ -59,7 +58,7 @@ def document(results: Results) -> bytes:
             made: bytes = typst.compile(
                 str(root / "report.typ"),
                 root=str(root),
-                font_paths=[str(_fonts())],
+                font_paths=[str(font_folder())],
                 ignore_system_fonts=True,
                 pdf_standards=[STANDARD],
                 timestamp=_created(results),
@@ -67,10 +66,6 @@ def document(results: Results) -> bytes:
         except RuntimeError as error:
             raise ReportError(f"the PDF cannot be set: {plain(error, 400)}") from error
     return made
-
-
-def _fonts() -> Path:
-    return Path(str(resources.files(__package__).joinpath("fonts")))
 
 
 def _created(results: Results) -> datetime.datetime:
@@ -82,41 +77,6 @@ def _created(results: Results) -> datetime.datetime:
     except ValueError:
         return datetime.datetime.fromtimestamp(0, datetime.UTC)
     return when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
-
-
-@lru_cache(maxsize=1)
-def _covered() -> frozenset[int]:
-    """Characters that the fonts of the report can show."""
-    from fontTools.ttLib import TTFont
-
-    found: set[int] = set()
-    for path in sorted(_fonts().glob("*.ttf")):
-        with TTFont(path, lazy=True) as font:
-            found |= set(font.getBestCmap())
-    return frozenset(found)
-
-
-def printable(value: Any) -> Any:
-    """A nested value whose texts hold only what the fonts can show and may be broken inside long words.
-
-    A character without a glyph is written as its code point: PDF/A forbids the empty box, and a reader learns more.
-    """
-    if isinstance(value, str):
-        return _breakable("".join(c if ord(c) in _covered() else f"[U+{ord(c):04X}]" for c in value))
-    if isinstance(value, Mapping):
-        return {key: item if key in ("file", "anchor", "colour") else printable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [printable(item) for item in value]
-    return value
-
-
-def _breakable(text: str) -> str:
-    words = []
-    for word in text.split(" "):
-        if len(word) > _LONG_WORD:
-            word = _BREAK.join(word[start : start + 12] for start in range(0, len(word), 12))
-        words.append(word)
-    return " ".join(words)
 
 
 class _Document:
@@ -142,7 +102,7 @@ class _Document:
         return {
             **{key: said[key] for key in ("title", "model", "verdict", "problems", "facts", "next", "has_audit", "checks",
                                           "hashes", "versions", "gate", "notes")},
-            "tool": "geoaudit", "footer": plain(f"geoaudit · {said['title']}", 110), "words": _words(said),
+            "tool": "geoaudit", "fonts": list(FAMILIES), "footer": plain(f"geoaudit · {said['title']}", 110), "words": _words(said),
             "hero": hero, "maps": maps, "classes_map": self._classes(), "findings": findings,
             "suppressed": [self._finding(finding) for finding in said["suppressed"][:_MOST_FINDINGS]],
             "others": [[f["id"], f["severity_word"], f["title"], f["effect"], f["q"]] for f in others],

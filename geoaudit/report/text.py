@@ -8,11 +8,18 @@ from typing import Any
 
 __all__ = ["figure", "hectares", "interval", "lines", "percent", "plain", "probability", "seconds"]
 
-# C0 and C1 controls, bidirectional overrides and isolates, lone surrogates and non-characters: what can hide text,
-# turn its direction, or is illegal in XML.
+# What can hide text, turn its direction, or is illegal in XML: C0 and C1 controls, bidirectional overrides and isolates,
+# characters without width (but for the joiners that Indic and Persian spelling needs), tags, variation selectors, lone
+# surrogates, non-characters.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]"
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff"
+    + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(1, 17))
+    + "]"
 )
+# A tower of marks on one letter runs over the lines above and below; no language needs more than a few.
+_MARK = "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_TOWER = re.compile(f"({_MARK}{{4}}){_MARK}+")
 _SPACE = re.compile(r"\s+")
 LIMIT = 300
 
@@ -23,7 +30,7 @@ def plain(value: Any, limit: int = LIMIT) -> str:
         return ""
     text = str(value)
     cut = len(text) > limit * 4
-    text = _SPACE.sub(" ", _UNSEEN.sub("", text[: limit * 4])).strip()
+    text = _TOWER.sub(r"\1", _SPACE.sub(" ", _UNSEEN.sub("", text[: limit * 4]))).strip()
     return text[: limit - 1].rstrip() + "…" if cut or len(text) > limit else text
 
 
