@@ -89,7 +89,7 @@ def audit(
     with ProgressReport(quiet) as progress:
         done = launch(settings, out, resume=resume, progress=progress)
         settled = settle_run(out, aside, known, _today())
-        write_reports(out, wanted)
+        write_reports(out, wanted, fail_on)
     summarise(replace(done, document=settled.document))
     for note in settled.notes():
         print(note)  # noqa: T201
@@ -122,7 +122,7 @@ def gate(
     return code
 
 
-def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None) -> None:
+def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None, fail_on: FailOn = "major") -> None:
     """Write reports of a finished run.
 
     Args:
@@ -130,6 +130,7 @@ def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None) -
         formats: separated by commas: html, pdf, json, sarif, junit, gpkg, csv, geoparquet, modelcard, stac, crosswalk, zip.
         sign_key: private Ed25519 key (PEM) that signs the bundle of the format zip; it is not copied. A key with a
             password takes it from the environment variable GEOAUDIT_SIGN_PASSWORD.
+        fail_on: least severity that fails a test case of junit.
     """
     from geoaudit.report import write_reports
     from geoaudit.report.signing import private_key, sign
@@ -138,7 +139,7 @@ def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None) -
     if sign_key is not None and "zip" not in wanted:
         raise ConfigError("--sign-key signs the bundle: add zip to --formats")
     key = private_key(sign_key) if sign_key is not None else None
-    written = write_reports(run_dir, wanted)
+    written = write_reports(run_dir, wanted, fail_on)
     if key is not None:
         written.append(sign(written[-1], key))
     for path in written:

@@ -11,11 +11,10 @@ from dnd_core.pipeline import Run
 from geoaudit.checks.base import AuditContext
 from geoaudit.findings import CheckResult, Finding
 from geoaudit.gate import summary
+from geoaudit.schemas import SCHEMA_VERSION
 from geoaudit.statistics import wilson_interval
 
 __all__ = ["audit_document"]
-
-SCHEMA_VERSION = "1.0"
 
 
 def audit_document(
@@ -26,6 +25,7 @@ def audit_document(
     findings: Sequence[Finding],
     rate: tuple[float, float],
     notes: Sequence[Mapping[str, str]] = (),
+    accuracy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything ``audit.json`` holds.
 
@@ -37,6 +37,9 @@ def audit_document(
         findings: most severe first.
         rate: measured false-alarm rate of the ablation gate and its upper bound.
         notes: of the input contract.
+        accuracy: what a labelled sample of known design gives: ``design, n, clusters, overall, users, producers, areas_ha,
+            notes``, the last three by class name, estimates as ``{estimate, low, high}``; or only ``{reason}``, why there is
+            none. It stands under ``summary``.
     """
     checks = [
         {
@@ -67,7 +70,7 @@ def audit_document(
         "checks": checks,
         "findings": found,
         "notes": [dict(note) for note in notes],
-        "summary": summary(checks, found),
+        "summary": {**summary(checks, found), **({} if accuracy is None else {"accuracy": dict(accuracy)})},
     }
 
 

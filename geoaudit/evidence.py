@@ -28,6 +28,7 @@ __all__ = [
     "as_number",
     "as_text",
     "decisions",
+    "designed_accuracy",
     "is_inside",
     "json_list",
 ]
@@ -163,3 +164,52 @@ def decisions(reviews: Any) -> dict[str, dict[str, str]]:
         for fingerprint, entries in (told.items() if isinstance(told, dict) else ())
         if isinstance(entries, list) and entries and isinstance(entries[0], dict)
     }
+
+
+def designed_accuracy(audit: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Accuracy and class areas that a labelled sample of known design gives (``summary.accuracy`` of the audit).
+
+    Returns:
+        ``design, n, clusters, overall, classes [{name, users, producers, area, mapped}], notes, reason``: estimates are
+        ``{estimate, low, high}`` (shares; areas in hectares), None where undefined; ``classes`` is empty and ``reason`` says why
+        where the sample gives none. None where the audit says nothing about it.
+    """
+    told = next(
+        (a for h in (audit.get("summary"), audit) if isinstance(h, Mapping) and _is_designed(a := h.get("accuracy"))),
+        None,
+    )
+    if told is None:
+        return None
+    columns = {name: _by_class(told.get(key)) for name, key in
+               (("users", "users"), ("producers", "producers"), ("area", "areas_ha"), ("mapped", "mapped_ha"))}  # fmt: skip
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    notes = told.get("notes")
+    return {
+        "design": as_text(told.get("design")), "n": told.get("n"), "clusters": told.get("clusters"),
+        "reason": as_text(told.get("reason")), "overall": _estimate(told.get("overall")),
+        "classes": [
+            {"name": name, **{key: _estimate(column.get(name)) for key, column in columns.items()}} for name in names
+        ],
+        "notes": [str(note) for note in notes] if isinstance(notes, list) else [],
+    }  # fmt: skip
+
+
+def _is_designed(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("design" in value or "areas_ha" in value or "reason" in value)
+
+
+def _by_class(column: Any) -> dict[str, Any]:
+    """Class name to estimate, from an object or from a list of estimates that carry their ``class``."""
+    if isinstance(column, Mapping):
+        return {str(name): entry for name, entry in column.items()}
+    rows = column if isinstance(column, list) else []
+    return {str(row["class"]): row for row in rows if isinstance(row, Mapping) and "class" in row}
+
+
+def _estimate(entry: Any) -> dict[str, float | None]:
+    values = entry if isinstance(entry, Mapping) else {"estimate": entry}
+    kept = {name: values.get(name) for name in ("estimate", "low", "high")}
+    return {
+        name: float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value) else None
+        for name, value in kept.items()
+    }  # fmt: skip

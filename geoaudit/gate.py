@@ -13,8 +13,8 @@ from dnd_core.errors import ConfigError, StoreError
 from geoaudit.suppressions import Suppression, apply_suppressions, compare_baseline, is_known
 
 __all__ = [
-    "CLEAN", "ERROR", "INCONCLUSIVE", "TRIPPED", "Settlement", "gate", "gate_run", "load_baseline", "settle", "settle_run",
-    "summary",
+    "CLEAN", "ERROR", "INCONCLUSIVE", "TRIPPED", "Settlement", "gate", "gate_run", "is_unsuitable", "load_baseline", "settle",
+    "settle_run", "summary", "trips",
 ]  # fmt: skip
 
 CLEAN, TRIPPED, ERROR, INCONCLUSIVE = 0, 1, 2, 3
@@ -67,7 +67,7 @@ def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()
     least = SEVERITIES.index(fail_on)
     grave = [finding for finding in document["findings"] if SEVERITIES.index(finding["severity"]) >= least]
     serious = [finding for finding in grave if finding["status"] == "fail"]
-    new = [finding for finding in serious if not is_known(finding)]
+    new = [finding for finding in serious if trips(finding, fail_on)]
     if new:
         said = f"gate tripped: {_counted(len(new))} of severity {fail_on} or worse, first: {new[0]['title']}"
         expired = [finding["id"] for finding in new if finding["fingerprint"] in lapsed]
@@ -82,14 +82,21 @@ def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()
     return CLEAN, passed + (f"; {_counted(aside)} set aside" if aside else "")
 
 
+def trips(finding: Mapping[str, Any], fail_on: str) -> bool:
+    """Whether one finding alone trips the gate: open, of severity ``fail_on`` or worse, and not known from a baseline."""
+    grave = SEVERITIES.index(finding["severity"]) >= SEVERITIES.index(fail_on)
+    return grave and finding["status"] == "fail" and not is_known(finding)
+
+
+def is_unsuitable(check: Mapping[str, Any]) -> bool:
+    """Whether a check says that the input does not suit the network, which leaves every other check undecided."""
+    return (check["rule"], check["status"]) == UNSUITABLE
+
+
 def _unsure(checks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rules of the checks that leave the audit undecided."""
     # On input the network was not made for, no other check's silence means anything.
-    return [
-        str(check["rule"])
-        for check in checks
-        if check["status"] in UNSURE or (check["rule"], check["status"]) == UNSUITABLE
-    ]
+    return [str(check["rule"]) for check in checks if check["status"] in UNSURE or is_unsuitable(check)]
 
 
 def _counted(number: int, more: str = "") -> str:
@@ -122,7 +129,7 @@ def settle(
     if baseline is not None:
         settled = compare_baseline(settled, baseline)
     if suppressions or ended:
-        settled["summary"] = summary(settled["checks"], settled["findings"])
+        settled["summary"] = {**settled.get("summary", {}), **summary(settled["checks"], settled["findings"])}
     return Settlement(settled, lapsed, idle)
 
 
@@ -233,7 +240,9 @@ def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str,
     worst_first = SEVERITIES[::-1]
     counts = {severity: sum(f["severity"] == severity for f in still) for severity in worst_first}
     worst = next((severity for severity in worst_first if counts[severity]), None)
+    # What the default gate calls inconclusive is no pass here either.
     unsure = len(_unsure(checks))
+    open_grave = sum(f["status"] in UNSURE and f["severity"] in ("critical", "major") for f in findings)
     aside = sum(finding["status"] == "suppressed" for finding in findings)
     if still:
         first = still[0]
@@ -244,6 +253,9 @@ def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str,
     else:
         sentence = "No check found the network leaning on anything spurious."
     sentence += f" {_counted(aside)} set aside by a reviewer." if aside else ""
+    if any(is_unsuitable(check) for check in checks):
+        sentence += " The input does not suit the network, so no silence of a check means anything."
     sentence += f" {unsure} check{'' if unsure == 1 else 's'} could not decide." if unsure else ""
-    status = "fail" if worst in ("critical", "major") else "inconclusive" if unsure else "pass"
+    sentence += f" {_counted(open_grave)} could not be decided." if open_grave else ""
+    status = "fail" if worst in ("critical", "major") else "inconclusive" if unsure or open_grave else "pass"
     return {"status": status, "worst_severity": worst, "counts": counts, "sentence": sentence}

@@ -17,7 +17,7 @@ from geoaudit.windows import SpatialError
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-__all__ = ["add_styles", "write_index"]
+__all__ = ["add_styles", "pack", "write_index"]
 
 SEVERITIES = {"critical": (165, 0, 38), "major": (215, 90, 30), "minor": (240, 180, 60), "info": (110, 150, 190)}
 _STAMP = "1970-01-01T00:00:00.000Z"  # identical inputs give identical bytes; the manifest says when a run was made
@@ -80,7 +80,7 @@ def write_index(path: str | Path, units: Sequence[UnitMap], findings: Sequence[M
             kind = {"hotspots": "Polygon", "units": "MultiPolygon", "findings": "Unknown"}[name]
             frame.to_file(aside, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
         add_styles(aside, styles)
-        _pack(aside, packed)
+        pack(aside, packed)
         packed.replace(path)
     except (OSError, sqlite3.OperationalError, DataSourceError, DataLayerError) as error:
         raise SpatialError(f"{path} cannot be written: {error}") from error
@@ -90,8 +90,11 @@ def write_index(path: str | Path, units: Sequence[UnitMap], findings: Sequence[M
     return path
 
 
-def _pack(source: Path, target: Path) -> None:
-    """Copy a database page by page in order: its header counts GDAL's transactions, whose number depends on the clock."""
+def pack(source: Path, target: Path) -> None:
+    """Copy a GeoPackage table by table, so that equal contents give equal bytes.
+
+    The header of a database counts the transactions that GDAL made, and how many it makes depends on the clock.
+    """
     with closing(sqlite3.connect(source)) as database:
         database.execute("VACUUM INTO ?", (str(target),))
 

@@ -56,10 +56,10 @@ def _sarif(results: Results) -> bytes:
     return sarif(results)
 
 
-def _junit(results: Results) -> bytes:
+def _junit(results: Results, fail_on: str = "major") -> bytes:
     from geoaudit.report.machine import junit
 
-    return junit(results)
+    return junit(results, fail_on)
 
 
 def _csv(results: Results) -> bytes:
@@ -133,12 +133,13 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ConfigError(f"there is no report format {', '.join(map(repr, unknown))}; choose from {known}")
 
 
-def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
+def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS, fail_on: str = "major") -> list[Path]:
     """Write reports into a run folder, each aside and then renamed into place.
 
     Args:
         run_dir: the run.
         formats: names in :data:`FORMATS`, and ``zip`` for the bundle, which is always made last.
+        fail_on: least severity that fails a test case of ``junit``, as it trips the gate.
 
     Returns:
         The files written, in the order asked for. ``audit.json`` is the run's own and never rewritten.
@@ -161,7 +162,7 @@ def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS)
         if name == "json":
             # A placeholder named audit.json would be taken for the audit itself.
             path = results.root / "audit.unfinished.json"
-        write_atomic(path, FORMATS[name].make(results))
+        write_atomic(path, _junit(results, fail_on) if name == "junit" else FORMATS[name].make(results))
         written.append(path)
     if "zip" in formats:
         written.append(write_bundle(results.root))

@@ -118,7 +118,7 @@ def geopackage(results: Results) -> bytes:
     """Units, findings and hot spots in one GeoPackage that opens styled and labelled in QGIS."""
     import pandas as pd
 
-    from geoaudit.geopackage import SEVERITIES, add_styles
+    from geoaudit.geopackage import SEVERITIES, add_styles, pack
     from geoaudit.styles import categorised
 
     statuses = {"labelled": (31, 122, 109), "weak": (224, 160, 48), "abstained": (154, 168, 164), "dead": (75, 86, 83)}
@@ -138,14 +138,15 @@ def geopackage(results: Results) -> bytes:
         }
         styles["hotspots"] = categorised("unit", names, "label")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "audit.gpkg"
+        path, packed = Path(folder) / "writing.gpkg", Path(folder) / "audit.gpkg"
         for name, frame in layers.items():
             kind = "Unknown" if name == "findings" else "MultiPolygon" if name == "units" else "Polygon"
             if kind == "Polygon" and not set(frame.geom_type) <= {"Polygon"}:
                 kind = "Unknown"
             frame.to_file(path, layer=name, driver="GPKG", engine="pyogrio", geometry_type=kind)
         add_styles(path, styles)
-        return path.read_bytes()
+        pack(path, packed)
+        return packed.read_bytes()
 
 
 def stac_item(results: Results) -> bytes:

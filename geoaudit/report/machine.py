@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from geoaudit.gate import is_unsuitable, trips
 from geoaudit.report.tables import layer_counts
 from geoaudit.report.text import figure, lines, plain
 from geoaudit.report.wording import say
 from geoaudit.results import Results
-from geoaudit.suppressions import is_known
 
 __all__ = ["CROSSWALK", "audit_json", "crosswalk", "junit", "neurons_csv", "sarif"]
 
@@ -120,38 +121,76 @@ def _result(finding: Mapping[str, Any], rule: str, index: int) -> dict[str, Any]
     return result
 
 
-def junit(results: Results) -> bytes:
-    """Checks as test cases: findings fail them, checks that could not run are skipped; an unfinished run is an error."""
-    cases: list[tuple[str, str, str | None, str]] = []
+@dataclass(frozen=True)
+class _Case:
+    """A test case: its rule, its name, ``failure``, ``error``, ``skipped`` or None for passed, and what is said about it."""
+
+    rule: str
+    name: str
+    kind: str | None
+    said: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+
+
+def junit(results: Results, fail_on: str = "major") -> bytes:
+    """Checks as test cases that fail where the gate would trip.
+
+    A finding below ``fail_on``, set aside or known from the baseline stands in the output of a case that passes; a check that
+    could not run or decide is skipped; an unfinished run, or input that does not suit the network, is an error.
+
+    Args:
+        results: the run.
+        fail_on: least severity that trips the gate: minor, major or critical.
+    """
+    cases = []
     if results.problems or not results.audit:
         said = [lines(problem.sentence) for problem in results.problems] or [say("findings.unknown")]
-        cases.append(("run", say("problems.title"), "error", "\n".join(said)))
-    by_rule: dict[str, list[str]] = {}
+        cases.append(_Case("run", say("problems.title"), "error", tuple(said)))
+    loud: dict[str, list[str]] = {}
+    quiet: dict[str, list[str]] = {}
     for finding in results.findings:
-        if finding["status"] == "fail" and not is_known(finding):
-            sentence = f"[{finding['severity']}] {finding['id']}: {lines(finding['title'], 300)}"
-            by_rule.setdefault(finding["rule"], []).append(plain(sentence, 400))
+        if finding["status"] in ("fail", "suppressed"):
+            (loud if trips(finding, fail_on) else quiet).setdefault(finding["rule"], []).append(_line(finding))
     for check in results.checks:
-        failed = by_rule.pop(check["rule"], [])
-        kind = {"fail": "failure", "pass": None, "inconclusive": "skipped", "not_run": "skipped"}[check["status"]]
-        # Findings that a reviewer set aside or a baseline knew leave a failed check without new ones: it passes the gate.
-        kind = "failure" if failed else None if check["status"] == "fail" else kind
-        cases.append(
-            (plain(check["rule"], 80), plain(check["title"]), kind, "\n".join(failed) or lines(check.get("reason")))
+        failed, noted = tuple(loud.pop(check["rule"], ())), tuple(quiet.pop(check["rule"], ()))
+        kind = (
+            "skipped" if check["status"] in ("inconclusive", "not_run") else "error" if is_unsuitable(check) else None
         )
-    cases += [(plain(rule, 80), plain(rule), "failure", "\n".join(said)) for rule, said in by_rule.items()]
-    counted = {kind: sum(case[2] == kind for case in cases) for kind in ("failure", "error", "skipped")}
+        reason = (lines(check.get("reason")),) if check.get("reason") else ()
+        if failed:
+            cases.append(_Case(check["rule"], check["title"], "failure", failed, (*noted, *reason)))
+        elif kind:
+            cases.append(_Case(check["rule"], check["title"], kind, reason, noted))
+        else:
+            cases.append(_Case(check["rule"], check["title"], None, (), (*noted, *reason)))
+    cases += [_Case(rule, rule, "failure", tuple(said), tuple(quiet.pop(rule, ()))) for rule, said in loud.items()]
+    cases += [_Case(rule, rule, None, (), tuple(said)) for rule, said in quiet.items()]
+    return _xml(cases)
+
+
+def _line(finding: Mapping[str, Any]) -> str:
+    mark = say("status.suppressed") if finding["status"] == "suppressed" else ""
+    mark = mark or (say(f"baseline.{finding['baseline']}") if finding.get("baseline") else "")
+    sentence = f"[{finding['severity']}] {finding['id']}: {lines(finding['title'], 300)}"
+    return plain(sentence + (f" ({mark.lower()})" if mark else ""), 400)
+
+
+def _xml(cases: Sequence[_Case]) -> bytes:
+    counted = {kind: sum(case.kind == kind for case in cases) for kind in ("failure", "error", "skipped")}
     totals = {
         "tests": str(len(cases)), "failures": str(counted["failure"]), "errors": str(counted["error"]),
         "skipped": str(counted["skipped"]),
     }  # fmt: skip
     suites = ET.Element("testsuites", {"name": "geoaudit", **totals})
     suite = ET.SubElement(suites, "testsuite", {"name": "geoaudit", **totals})
-    for rule, title, kind, text in cases:
-        case = ET.SubElement(suite, "testcase", {"classname": f"geoaudit.{rule}", "name": title or rule})
-        if kind is not None:
-            child = ET.SubElement(case, kind, {"message": text.split("\n")[0]})
-            child.text = text
+    for case in cases:
+        rule = plain(case.rule, 80)
+        element = ET.SubElement(suite, "testcase", {"classname": f"geoaudit.{rule}", "name": plain(case.name) or rule})
+        if case.kind is not None:
+            child = ET.SubElement(element, case.kind, {"message": case.said[0] if case.said else ""})
+            child.text = "\n".join(case.said)
+        if case.aside:
+            ET.SubElement(element, "system-out").text = "\n".join(case.aside)
     ET.indent(suites)
     document: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
     return document + b"\n"

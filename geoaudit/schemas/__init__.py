@@ -16,7 +16,7 @@ from dnd_core.errors import StoreError, StoreMismatch
 
 __all__ = ["SCHEMA_VERSION", "audit_schema", "faults", "validate"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 _MOST = 12
 
 

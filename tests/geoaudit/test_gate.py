@@ -142,8 +142,24 @@ def test_the_summary_counts_open_findings():
     assert (said["status"], said["worst_severity"]) == ("fail", "major")
     assert said["sentence"] == (
         "water hangs on haze (major, evidence grade 3). 1 more finding. 1 finding set aside by a reviewer. "
-        "2 checks could not decide."
+        "The input does not suit the network, so no silence of a check means anything. 2 checks could not decide."
     )
+
+
+@pytest.mark.parametrize("check", ["pass", "fail", "inconclusive", "not_run"])
+@pytest.mark.parametrize("rule", ["context", "input-contract"])
+@pytest.mark.parametrize("status", ["fail", "pass", "inconclusive", "not_run", "suppressed"])
+@pytest.mark.parametrize("severity", ["critical", "major", "minor"])
+def test_the_summary_and_the_gate_say_the_same(check, rule, status, severity):
+    given = document(severity, status)
+    given["checks"] = [{"rule": rule, "status": check}]
+    said = summary(given["checks"], given["findings"])["status"]
+    assert {"fail": TRIPPED, "inconclusive": INCONCLUSIVE, "pass": CLEAN}[said] == gate(given, "major")[0]
+
+
+def test_settling_keeps_what_else_the_summary_says():
+    given = {**document(), "summary": {"status": "fail", "sentence": "", "accuracy": {"reason": "no sample"}}}
+    assert settle(given, [aside()], None, TODAY).document["summary"]["accuracy"] == {"reason": "no sample"}
 
 
 @pytest.mark.parametrize("content", ["{}", "[", "[]", '{"schema_version": "9.0"}', None])

@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from geoaudit.gate import TRIPPED, gate
 from geoaudit.report.machine import CROSSWALK, crosswalk, junit, neurons_csv, sarif
 
 RUNS = ["finished", "clean", "hostile", "unfinished", "empty"]
@@ -56,21 +57,59 @@ def test_an_unfinished_run_is_no_successful_invocation(unfinished):
     assert any("audit.json" in note["message"]["text"] for note in invocation["toolExecutionNotifications"])
 
 
-def test_junit_fails_the_check_that_found_something(finished):
-    suite = ET.fromstring(junit(finished)).find("testsuite")
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped"), suite.get("errors")) == (
-        "4",
-        "1",
-        "2",
-        "0",
-    )
-    failed = suite.find("testcase/failure")
-    assert "[critical] F001" in failed.get("message")
-    assert "[minor] F002" in failed.text
+def cases(results, *args):
+    """Rule to (kind of the result, its text, the output) of every test case."""
+    found = {}
+    for case in ET.fromstring(junit(results, *args)).findall("testsuite/testcase"):
+        (child,) = [one for one in case if one.tag != "system-out"] or [None]
+        output = case.findtext("system-out", "")
+        found[case.get("classname").removeprefix("geoaudit.")] = (
+            (child.tag, child.text, output) if child is not None else (None, "", output)
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "loud", "quiet"),
+    [
+        ("minor", ["[critical] F001", "[minor] F002"], []),
+        ("major", ["[critical] F001"], ["[minor] F002"]),
+        ("critical", ["[critical] F001"], ["[minor] F002"]),
+    ],
+)
+def test_junit_fails_what_trips_the_gate_and_prints_the_rest(finished, fail_on, loud, quiet):
+    suite = ET.fromstring(junit(finished, fail_on)).find("testsuite")
+    assert {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")} == {
+        "tests": "4", "failures": "1", "skipped": "2", "errors": "0",
+    }  # fmt: skip
+    kind, text, output = cases(finished, fail_on)["concept-reliance"]
+    assert kind == "failure"
+    assert all(words in text for words in loud)
+    assert all(words in output and words not in text for words in quiet)
+
+
+@pytest.mark.parametrize("fail_on", ["minor", "major", "critical"])
+@pytest.mark.parametrize("severity", ["critical", "major", "minor", "info"])
+@pytest.mark.parametrize("status", ["fail", "suppressed", "pass", "inconclusive"])
+@pytest.mark.parametrize("baseline", [None, "unchanged", "new"])
+def test_junit_and_the_gate_agree(finished, monkeypatch, fail_on, severity, status, baseline):
+    finding = {**finished.audit["findings"][0], "severity": severity, "status": status}
+    finding |= {"baseline": baseline} if baseline else {}
+    document = {**finished.audit, "findings": [finding]}
+    monkeypatch.setattr(finished, "audit", document)
+    tripped = gate(document, fail_on)[0] == TRIPPED
+    assert (cases(finished, fail_on)["concept-reliance"][0] == "failure") == tripped
+
+
+def test_junit_calls_unsuitable_input_an_error(finished, monkeypatch):
+    contract = {"rule": "input-contract", "title": "Input", "status": "fail", "reason": "bands mixed up"}
+    monkeypatch.setattr(finished, "audit", {**finished.audit, "checks": [contract], "findings": []})
+    assert cases(finished) == {"input-contract": ("error", "bands mixed up", "")}
 
 
 def test_junit_passes_what_was_set_aside_and_errs_on_an_unfinished_run(clean, unfinished, empty):
-    assert ET.fromstring(junit(clean)).get("failures") == "0"
+    assert ET.fromstring(junit(clean, "minor")).get("failures") == "0"
+    assert "F002: Sharp field edges go with farmland (set aside)" in cases(clean, "minor")["concept-reliance"][2]
     for results in (unfinished, empty):
         root = ET.fromstring(junit(results))
         assert root.get("errors") == "1"
