@@ -227,6 +227,10 @@ class Results(Mapped):
             for row, (layer, unit) in enumerate(zip(frame["layer"], frame["unit"], strict=True))
         }
 
+    @cached_property
+    def _records(self) -> list[dict[Any, Any]]:
+        return self.neurons.to_dict("records")
+
     @property
     def unit_ids(self) -> tuple[UnitId, ...]:
         """Every unit in the table, in its order."""
@@ -244,7 +248,7 @@ class Results(Mapped):
             raise StoreError(f"{error}: take one from the table of neurons") from error
         if key not in self._rows:
             raise StoreError(f"this run has no unit {str(key)[:80]}: take one from the table of neurons")
-        row = self.neurons.iloc[self._rows[key]]
+        row = self._records[self._rows[key]]
         group = as_number(row["group"])
         labels = row["labels"]
         return Unit(

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from dnd_core.types import UnitId
 from geoaudit.report.atlas import MAP_THUMB, Atlas, anchor
 from geoaudit.report.charts import Chart, charts, library
@@ -27,7 +29,6 @@ _CANDIDATES, _CAPTIONS, _OPEN = 6, 3, 2
 def page(results: Results) -> str:
     """The whole page of a run; it says so at the top when the run is not finished or damaged."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("geoaudit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -63,8 +64,7 @@ def page(results: Results) -> str:
         glossary=GLOSSARY,
         longest=max([stage["seconds"] for stage in said["stages"]] or [1.0]) or 1.0,
         footer=f"{plain(results.manifest.get('tool', 'geoaudit'), 60)} · {say('method.source')}",
-        place_of=tiles.place,
-        tile_title=cache(lambda image: _tile_title(results, image, names)),
+        tile=_Tiles(results, tiles, names),
         said=lambda image: _said(results, image, names),
         scale_of=_scale,
         unit_anchor=anchor,
@@ -80,8 +80,6 @@ def _text(name: str) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    from markupsafe import Markup
-
     # Inside a script element only "<" can end it, so it is written as an escape of JSON.
     spec = json.dumps(chart.spec, sort_keys=True, ensure_ascii=True).replace("<", "\\u003c")
     return {"name": chart.name, "title": chart.title, "svg": Markup(chart.svg), "json": Markup(spec)}  # noqa: S704
@@ -92,6 +90,30 @@ def _add(sheet: ContactSheet, results: Results, image: int) -> None:
         picture = open_rgb(results.thumbnail(image), TILE)
         if picture is not None:
             sheet.add(image, picture)
+
+
+class _Tiles:
+    """A tile as HTML. A large run shows thirty thousand of a thousand images, so what hangs on the image is made once."""
+
+    def __init__(self, results: Results, sheet: ContactSheet, names: tuple[str, ...]) -> None:
+        self.results, self.sheet, self.names = results, sheet, names
+        self.head = cache(self._head)
+
+    def __call__(self, image: int, box: list[float] | None = None, extra: str = "") -> Markup:
+        """The tile, the part that excites the unit outlined where ``box`` gives left, top, width and height in percent."""
+        frame = "" if box is None else '<i style="--l:{};--t:{};--w:{};--h:{}"></i>'.format(*map(float, box))
+        return Markup(f"{self.head(image, extra)}{frame}</span>")  # noqa: S704 - numbers; the rest is escaped in _head
+
+    def _head(self, image: int, extra: str) -> str:
+        place = self.sheet.place(image)
+        label = escape(say("tile.alt", image=image))
+        if place is None:
+            return f'<span class="t lost {escape(extra)}" role="img" aria-label="{label}">'
+        title = escape(_tile_title(self.results, image, self.names))
+        return (
+            f'<span class="t {self.sheet.name}{place.sheet} {escape(extra)}" style="--x:{place.column};--y:{place.row}"'
+            f' role="img" aria-label="{label}" title="{title}">'
+        )
 
 
 def _class(names: tuple[str, ...], number: Any) -> str:

@@ -118,10 +118,11 @@ def _onto(path: Path, backdrop: Backdrop, *, categorical: bool = False) -> Float
             ) as warped,
         ):
             values = warped.read(1, masked=True).astype(np.float64).filled(np.nan)
-            inside = warped.dataset_mask() > 0
+            # A raster that marks missing data marks the ground outside itself too; for others it takes a second look.
+            if source.nodata is None:
+                values = np.where(warped.dataset_mask() > 0, values, np.nan)
     except (RasterioError, OSError, ValueError):
         return None
-    values = np.where(inside, values, np.nan)
     return values if np.isfinite(values).any() else None
 
 

@@ -38,7 +38,8 @@ def encode(image: Image.Image, kind: str = "JPEG", quality: int = 82) -> bytes:
     if kind == "JPEG":
         image.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True, subsampling=1)
     else:
-        image.save(buffer, "PNG", optimize=True)
+        # The last tenth of the bytes would cost most of the time.
+        image.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
 
 
