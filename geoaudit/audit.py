@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,20 @@ from dnd_core.errors import NetworkError
 from dnd_core.images import ImageSet, Subset
 from dnd_core.networks import Network
 from dnd_core.pipeline import Backends, Run, describe_into
-from dnd_core.store import RunStore, Stage, fingerprint, write_table
+from dnd_core.store import RunStore, Stage, write_table
 from dnd_core.versions import package_version
+from geoaudit.checking import check_stage, gate_facts
 from geoaudit.checks import CHECKS, choose_checks
 from geoaudit.checks.base import AuditContext, choose_evaluated
+from geoaudit.checks.nulls import Calibration
 from geoaudit.document import audit_document
-from geoaudit.findings import CheckResult, Finding, judge, with_false_alarm_rate
+from geoaudit.findings import CheckResult, Finding
 from geoaudit.settings import AuditSettings
 
-__all__ = ["Audit", "Subject", "audit", "false_alarm_rate"]
+__all__ = ["Audit", "Subject", "audit"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "checks": 4, "maps": 1, "thumbnails": 1, "findings": 3}
+VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 4}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 
@@ -126,10 +128,10 @@ def audit(
         store.annotate(card=dict(subject.card or {}), attributions=list(subject.attributions))
         logits, predicted = _predictions(store, subject, run, progress)
         context = _context(store, subject, run, backends, settings, options, logits, progress)
-        results, findings, tested = _checks(store, context, checks, options, predicted)
+        results, findings, calibration = check_stage(store, context, checks, options, predicted)
         pictured = thumbnail_stage(store, subject, run, findings, progress)
         map_stage(store, subject, run, findings, options, pictured, progress, settings.probing.pooling)
-        document = _findings(store, subject, run, context, results, findings, tested, options)
+        document = _findings(store, subject, run, context, results, findings, calibration, options)
     return Audit(out, run, results, findings, document)
 
 
@@ -237,84 +239,6 @@ def _context(
     )
 
 
-def _checks(
-    store: RunStore, context: AuditContext, checks: Sequence[Any], options: AuditSettings, predicted: Stage
-) -> tuple[tuple[CheckResult, ...], tuple[Finding, ...], dict[str, Any]]:
-    verified = store.manifest["stages"]["verification"]["key"]
-    inputs = [VERSIONS["checks"], verified, predicted.key, [c.rule for c in checks], asdict(options)]
-    stage = store.stage("checks", ["checks", *inputs, fingerprint(dict(context.definitions)), context.seed])
-    if not stage.done:
-        results = [
-            check.run(context) if not (why := missing(check, context)) else not_run(check, why) for check in checks
-        ]
-        tested = {
-            "results": [asdict(result) for result in results],
-            "chance_gaps": context.chance_gaps,
-        }
-        stage.path("checks.json").write_text(json.dumps(tested, sort_keys=True) + "\n", encoding="utf-8")
-        for name in ("reliance", "ablation"):
-            write_table(stage.path(f"{name}.parquet"), _table(name, context.tables.get(name, [])))
-        stage.commit()
-    tested = json.loads((store.root / "checks.json").read_text(encoding="utf-8"))
-    found = tuple(CheckResult.from_dict(values) for values in tested["results"])
-    findings = judge([h for result in found for h in result.hypotheses], options.alpha)
-    rate, _ = false_alarm_rate(tested["chance_gaps"])
-    return found, tuple(with_false_alarm_rate(findings, rate)), tested
-
-
-RELIANCE = (
-    "group", "concept", "class", "association", "association_p", "q", "reliance", "reliance_low", "reliance_high",
-    "reliance_p", "gap", "gap_low", "gap_high", "n", "grade",
-)  # fmt: skip
-ABLATION = (
-    "group", "class", "n", "accuracy_before", "accuracy_after", "change", "low", "high", "random_mean", "random_low",
-    "random_high", "gap", "gap_low", "gap_high", "p",
-)  # fmt: skip
-
-
-def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(RELIANCE if name == "reliance" else ABLATION))
-    if name == "reliance" and len(frame):
-        from geoaudit.statistics import q_values
-
-        p = frame["reliance_p"].where(frame["reliance_p"].notna(), frame["association_p"])
-        frame["q"] = q_values(p.to_numpy(dtype=float))
-    return frame
-
-
-def missing(check: Any, context: AuditContext) -> str:
-    """Why a check cannot run on this audit, or an empty string."""
-    have = {
-        "labels": context.images.labels is not None,
-        "classes": context.logits.shape[1] > 1,
-        "groups": len(context.groups) > 0,
-        "georeference": bool(context.images[0].metadata.get("crs")),
-        "bands": bool(context.images.channels),
-    }
-    lacking = [need for need in check.needs if not have[need]]
-    return f"the audit has no {', '.join(lacking)}" if lacking else ""
-
-
-def not_run(check: Any, reason: str) -> CheckResult:
-    """The result of a check that lacks what it needs."""
-    return CheckResult(check.rule, check.title, "not_run", reason, 0, check.null, check.cost)
-
-
-def false_alarm_rate(chance_gaps: Sequence[float]) -> tuple[float, float]:
-    """How often random units pass the ablation rung of this audit's gate, and the 95 % upper bound of that rate.
-
-    Args:
-        chance_gaps: gaps of random unit sets against the other random sets, over all groups and classes.
-    """
-    from geoaudit.checks.causal import MIN_EFFECT
-    from geoaudit.statistics import exact_upper_bound
-
-    if not len(chance_gaps):
-        return float("nan"), 1.0
-    passed = int((np.asarray(chance_gaps) >= MIN_EFFECT).sum())
-    return passed / len(chance_gaps), float(exact_upper_bound(passed, len(chance_gaps)))
-
-
 def _findings(
     store: RunStore,
     subject: Subject,
@@ -322,14 +246,16 @@ def _findings(
     context: AuditContext,
     results: tuple[CheckResult, ...],
     findings: tuple[Finding, ...],
-    tested: dict[str, Any],
+    calibration: Calibration,
     options: AuditSettings,
 ) -> dict[str, Any]:
     checked = store.manifest["stages"]["checks"]["key"]
     stage = store.stage("findings", ["findings", VERSIONS["findings"], checked, asdict(options), list(subject.notes)])
     if not stage.done:
-        rate = false_alarm_rate(tested["chance_gaps"])
+        worst = calibration.worst
+        rate = (float("nan") if worst.rate is None else worst.rate, worst.upper_bound)
         document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes)
+        document["gate"] |= gate_facts(calibration)
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
         stage.path("audit.json").write_text(text + "\n", encoding="utf-8")
         stage.commit()

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["CheckResult", "CheckStatus", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "rank"]
+__all__ = ["CheckResult", "CheckStatus", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "raised", "rank"]
 
 Severity = Literal["critical", "major", "minor", "info"]
 CheckStatus = Literal["fail", "pass", "inconclusive", "not_run"]
@@ -69,7 +69,7 @@ class Hypothesis:
         label_confidence: held-out r of the units' labels, or None.
         examples, counterexamples: image numbers.
         group: number of the concept group, -1 for none.
-        area_ha: estimate and 95 % interval of the area whose class hangs on the concept, or None.
+        area_ha: estimate and 95 % interval of the area concerned, or None; ``area_meaning`` says which ground that is.
         recommendation: what to do.
         limitations: what the figures do not say.
         title: the finding in one sentence; empty for "CLASS is predicted where there is CONCEPT".
@@ -94,6 +94,7 @@ class Hypothesis:
     counterexamples: tuple[int, ...] = ()
     group: int = -1
     area_ha: tuple[float, float, float] | None = None
+    area_meaning: str = ""
     recommendation: str = ""
     limitations: str = ""
     retest: str = ""
@@ -191,7 +192,11 @@ class Finding:
             "footprint": h.footprint,
             "area_ha": None
             if h.area_ha is None
-            else {"estimate": _plain(h.area_ha[0]), "ci": [_plain(h.area_ha[1]), _plain(h.area_ha[2])]},
+            else {
+                "estimate": _plain(h.area_ha[0]),
+                "ci": [_plain(h.area_ha[1]), _plain(h.area_ha[2])],
+                "meaning": h.area_meaning,
+            },
             "recommendation": h.recommendation,
             "retest": h.retest,
             "limitations": h.limitations,
@@ -212,12 +217,15 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     return values
 
 
-def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding]:
+def judge(
+    hypotheses: Sequence[Hypothesis], alpha: float = 0.05, thresholds: Mapping[int, float] | None = None
+) -> list[Finding]:
     """Control the false-discovery rate over every hypothesis of the audit, then grade what is left.
 
     Args:
         hypotheses: all that were tested, of all checks.
         alpha: false-discovery rate.
+        thresholds: least effect that counts as evidence, by grade; see :func:`geoaudit.checks.nulls.calibrate`.
 
     Returns:
         Findings, most severe first. Left out are hypotheses that are not significant, whose concept belongs to the class,
@@ -230,6 +238,7 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
     q = false_discovery_control([min(1.0, max(0.0, h.p)) for h in hypotheses])
     findings = []
     for hypothesis, value in zip(hypotheses, q, strict=True):
+        hypothesis = raised(hypothesis, thresholds or {})
         held = {e.grade for e in hypothesis.evidence if e.holds}
         if value > alpha or not hypothesis.spurious or not _supported(hypothesis, held):
             continue
@@ -242,6 +251,15 @@ def judge(hypotheses: Sequence[Hypothesis], alpha: float = 0.05) -> list[Finding
         title = title[:1].upper() + title[1:]
         findings.append(Finding(hypothesis, severity, max(held), float(value), title))
     return rank([finding for finding in findings if not _covered(finding, findings)])
+
+
+def raised(hypothesis: Hypothesis, thresholds: Mapping[int, float]) -> Hypothesis:
+    """The hypothesis with evidence that does not reach this audit's thresholds taken as not holding."""
+    low = [e.holds and e.value < thresholds.get(e.grade, -np.inf) for e in hypothesis.evidence]
+    if not any(low):
+        return hypothesis
+    kept = tuple(replace(e, holds=e.holds and not under) for e, under in zip(hypothesis.evidence, low, strict=True))
+    return replace(hypothesis, evidence=kept)
 
 
 def _supported(hypothesis: Hypothesis, held: set[int]) -> bool:
@@ -271,6 +289,9 @@ def rank(findings: Sequence[Finding]) -> list[Finding]:
     )
 
 
-def with_false_alarm_rate(findings: Sequence[Finding], rate: float) -> list[Finding]:
-    """The findings with the measured false-alarm rate of the gate written into each."""
-    return [replace(finding, false_alarm_rate=rate) for finding in findings]
+def with_false_alarm_rate(
+    findings: Sequence[Finding], rate: float | None, upper_bound: float | None = None
+) -> list[Finding]:
+    """The findings with the measured false-alarm rate of the whole ladder, and its 95 % bound, written into each."""
+    bound = {} if upper_bound is None else {"false_alarm_bound": _plain(upper_bound)}
+    return [replace(f, false_alarm_rate=rate, extra={**f.extra, **bound}) for f in findings]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,11 @@ from dnd_core.protocols import TextEncoder
 from dnd_core.store import fingerprint
 from geoaudit.findings import CheckResult
 from geoaudit.perturb import paint
+
+if TYPE_CHECKING:
+    from dnd_core.presence import CaptionIndex
+    from geoaudit.checks.nulls import NullTest
+    from geoaudit.checks.pairing import CaptionSpace
 
 __all__ = ["AuditContext", "Check", "choose_evaluated"]
 
@@ -97,7 +102,8 @@ class AuditContext:
         captions: of every image, empty where none was made; or None.
         held_out: indices of the images kept from describing.
         tables: rows for the run's tables, by table.
-        chance_gaps: ablation gaps of random unit sets, from which the gate's false-alarm rate is measured.
+        chance_gaps: ablation gaps of random unit sets.
+        null_tests: every test made again on shuffled labels, from which the false-alarm rate is measured.
         report: progress callback (stage, done, total).
     """
 
@@ -119,6 +125,7 @@ class AuditContext:
     batch_size: int = 128
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
     chance_gaps: list[float] = field(default_factory=list)
+    null_tests: list[NullTest] = field(default_factory=list)
     _painted: dict[tuple[str, float], NDArray[np.float32]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -183,14 +190,24 @@ class AuditContext:
             self._painted[key] = np.concatenate(parts)
         return self._painted[key]
 
+    @cached_property
+    def caption_index(self) -> CaptionIndex | None:
+        """The captions, made ready to be asked for many concepts; None without captions."""
+        from dnd_core.presence import CaptionIndex
+
+        return None if self.captions is None else CaptionIndex(self.captions, self.encoder)
+
+    @cached_property
+    def caption_space(self) -> CaptionSpace | None:
+        """The captions taken apart, so that images can be compared beside a concept; None without captions."""
+        from geoaudit.checks.pairing import CaptionSpace
+
+        return None if self.captions is None else CaptionSpace(self.captions, self.encoder)
+
     def shows(self, concept: str) -> NDArray[np.bool_] | None:
         """(images,) whether each image's caption says that the concept is there; None without captions."""
-        if self.captions is None:
-            return None
-        from dnd_core.presence import presence
-
         # A caption that was never made is empty, and an empty caption says nothing.
-        return np.asarray(presence([concept], self.captions, self.encoder)[0] >= SAID)
+        return None if self.caption_index is None else np.asarray(self.caption_index.presence([concept])[0] >= SAID)
 
     def footprint(self, chosen: NDArray[np.bool_]) -> dict[str, Any] | None:
         """The ground that some of the probe's images cover, as a GeoJSON geometry; None where nobody knows."""
@@ -208,10 +225,10 @@ class AuditContext:
         shape: dict[str, Any] = json.loads(json.dumps(mapping(set_precision(degrees, 1e-6))))
         return shape
 
-    def prevalence(self, concept: str) -> float | None:
-        """Share of the probe whose captions say that the concept is there; None without captions.
+    def sighted(self, concept: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+        """Images from which the concept's share of the area is counted, and which of them show it; None without captions.
 
-        Counted on held-out images where there are any: the others were captioned because units fire on them.
+        Held-out images where there are any: the others were captioned because units fire on them.
         """
         said = self.shows(concept)
         if said is None or self.captions is None:
@@ -219,33 +236,59 @@ class AuditContext:
         known = np.array([bool(caption) for caption in self.captions])
         kept = np.zeros(len(known), dtype=bool)
         kept[self.held_out] = True
-        counted = known & kept if (known & kept).any() else known
-        return float(said[counted].mean()) if counted.any() else None
+        rows = np.flatnonzero(known & kept if (known & kept).any() else known)
+        return (rows, said[rows]) if len(rows) else None
+
+    def prevalence(self, concept: str) -> float | None:
+        """Share of the probe whose captions say that the concept is there; None without captions."""
+        found = self.sighted(concept)
+        return None if found is None else float(found[1].mean())
+
+    def area_in_sight(self, concept: str, target: int) -> tuple[tuple[float, float, float] | None, str]:
+        """Hectares that are called class c and show the concept, with a 95 % interval, and what they are, in words."""
+        found = self.sighted(concept)
+        if found is None:
+            return None, ""
+        rows, shown = found
+        area = self.area_of(rows, shown & (self.predicted[rows] == target), np.ones(len(rows)))
+        return area, f"ground called {self.class_names[target]} that shows {concept}" if area is not None else ""
 
     @cached_property
     def hectares(self) -> float | None:
-        """Area covered by the probe's images, overlaps counted once; None without a projected reference system."""
+        """Area on the ellipsoid covered by the probe's images, overlaps counted once; None where one has no place."""
         from pyproj import CRS
-        from shapely import box, union_all
+        from shapely import box, get_parts, union_all
 
-        first = self.images[0].metadata
-        if not first.get("crs") or not first.get("bounds") or not CRS.from_user_input(first["crs"]).is_projected:
-            return None
-        places = [self.images[i].metadata for i in range(len(self.images))]
-        if any(place.get("crs") != first["crs"] for place in places):
-            return None
-        return float(union_all([box(*place["bounds"]) for place in places]).area / 10_000)
+        from geoaudit.areas import geometry_areas_ha
 
-    def area_of(self, rows: NDArray[np.int64], affected: NDArray[np.bool_]) -> tuple[float, float, float] | None:
-        """Hectares of the probe for which a sample of images stands: estimate and 95 % interval, or None unplaced."""
+        grounds: dict[str, list[Any]] = {}
+        for index in range(len(self.images)):
+            about = self.images[index].metadata
+            if not about.get("crs") or not about.get("bounds"):
+                return None
+            grounds.setdefault(str(about["crs"]), []).append(box(*about["bounds"]))
+        # A local grid has no place on Earth, so nobody knows how large its units are.
+        if any(CRS.from_user_input(crs).geodetic_crs is None for crs in grounds):
+            return None
+        return float(sum(geometry_areas_ha(list(get_parts(union_all(g))), crs).sum() for crs, g in grounds.items()))
+
+    def area_of(
+        self, rows: NDArray[np.int64], affected: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+    ) -> tuple[float, float, float] | None:
+        """Hectares of the probe for which a sample of images stands: estimate and 95 % interval, or None unplaced.
+
+        Args:
+            rows: (n,) image indices.
+            affected: (n,) which of them count.
+            weights: (n,) images each stands for; by default those of the evaluated images.
+        """
         from geoaudit.accuracy import affected_area
 
-        if self.hectares is None:
+        blocks = self.blocks_of(rows)
+        if self.hectares is None or len(rows) < 2:
             return None
-        weights = self.sample_weights[rows]
-        found = affected_area(
-            affected, weights, self.blocks_of(rows), total=self.hectares, n=self.draws, seed=self.seed
-        )
+        given = self.sample_weights[rows] if weights is None else weights
+        found = affected_area(affected, given, blocks, total=self.hectares, n=self.draws, seed=self.seed)
         return found.value, found.low, found.high
 
     @cached_property

@@ -14,11 +14,23 @@ from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
-__all__ = ["MIN_EFFECT", "Ablation", "Effect", "ablation_holds", "ablations", "accuracy_change", "points", "reliance"]
+__all__ = [
+    "MIN_EFFECT",
+    "Ablation",
+    "Effect",
+    "ablation_holds",
+    "ablations",
+    "accuracy_change",
+    "effect_of",
+    "points",
+    "reliance",
+]
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
 RANDOM_SETS = 8
+# Fewer images carry no interval worth printing.
+FEWEST = 20
 
 
 def points(share: float) -> str:
@@ -54,14 +66,29 @@ def reliance(
         target: class c.
     """
     outside = context.reference[rows] != target
-    if outside.sum() < 20:
-        return Effect(0.0, (-1.0, 1.0), 1.0, int(outside.sum()))
     a = (after[outside].argmax(axis=1) == target).astype(float)
     b = (before[outside].argmax(axis=1) == target).astype(float)
-    if not (a != b).any():
-        return Effect(0.0, (0.0, 0.0), 1.0, int(outside.sum()))
-    found = paired_difference(a, b, context.blocks_of(rows[outside]), n=context.draws, seed=context.seed)
-    return Effect(found.estimate.value, found.estimate.ci, found.p, int(outside.sum()))
+    return effect_of(context, rows[outside], a, b)
+
+
+def effect_of(
+    context: AuditContext, rows: NDArray[np.int64], after: NDArray[np.float64], before: NDArray[np.float64]
+) -> Effect:
+    """Mean of paired differences with its block-bootstrap interval and sign-flip p; nothing holds below 20 pairs.
+
+    Args:
+        context: the audit.
+        rows: (n,) image indices, whose blocks are resampled.
+        after: (n,) measure with the concept.
+        before: (n,) measure without it.
+    """
+    n = len(rows)
+    if n < FEWEST:
+        return Effect(0.0, (-1.0, 1.0), 1.0, n)
+    if not (after != before).any():
+        return Effect(0.0, (0.0, 0.0), 1.0, n)
+    found = paired_difference(after, before, context.blocks_of(rows), n=context.draws, seed=context.seed)
+    return Effect(found.estimate.value, found.estimate.ci, found.p, n)
 
 
 def ablation_holds(own: Effect, gap: Effect) -> bool:
@@ -90,21 +117,27 @@ class Ablation:
 
     def drop(self, context: AuditContext, target: int, mask: NDArray[np.bool_]) -> tuple[Effect, Effect]:
         """How much rarer class c becomes among ``mask``: by itself, and beyond matched random units (the gap)."""
-        rows = self.rows[mask]
-        if mask.sum() < 20:
-            none = Effect(0.0, (-1.0, 1.0), 1.0, int(mask.sum()))
-            return none, none
         before = (self.plain[mask].argmax(axis=1) == target).astype(float)
         after = (self.held[mask].argmax(axis=1) == target).astype(float)
         chance = (self.random[:, mask].argmax(axis=2) == target).mean(axis=0)
-        blocks = context.blocks_of(rows)
-        own = paired_difference(before, after, blocks, n=context.draws, seed=context.seed)
-        gap = paired_difference(chance, after, blocks, n=context.draws, seed=context.seed)
-        n = int(mask.sum())
-        return (
-            Effect(own.estimate.value, own.estimate.ci, own.p, n),
-            Effect(gap.estimate.value, gap.estimate.ci, gap.p, n),
-        )
+        rows = self.rows[mask]
+        return effect_of(context, rows, before, after), effect_of(context, rows, chance, after)
+
+    def by_chance(
+        self, context: AuditContext, target: int, mask: NDArray[np.bool_], number: int
+    ) -> tuple[Effect, Effect]:
+        """What :meth:`drop` says when one of the random sets stands in for the units, beside the other random sets.
+
+        An effect too small to hold is not given an interval: it cannot raise a false alarm.
+        """
+        called = (self.random[:, mask].argmax(axis=2) == target).astype(float)
+        after, others = called[number], np.delete(called, number, axis=0).mean(axis=0)
+        before = (self.plain[mask].argmax(axis=1) == target).astype(float)
+        rows = self.rows[mask]
+        own, gap = float((before - after).mean()), float((others - after).mean())
+        if len(rows) < FEWEST or min(own, gap) < MIN_EFFECT:
+            return Effect(own, (-1.0, 1.0), 1.0, len(rows)), Effect(gap, (-1.0, 1.0), 1.0, len(rows))
+        return effect_of(context, rows, before, after), effect_of(context, rows, others, after)
 
     def chance_gaps(self, target: int, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The gap of each random set against the others: what the gate would say of units that mean nothing."""

@@ -1,15 +1,14 @@
 """Does the network lean on a concept that is no part of the class it predicts?
 
 Groups of units that speak of one concept, times classes. The ladder: *association* of the group's activation with the
-prediction beyond what the true class explains; *counterfactual* reliance where the concept can be painted;
-*ablation* of the group's units against matched random ones, on the very images that show the concept.
+prediction beyond what the true class explains; *counterfactual* reliance, on painted copies where the concept can be
+painted and on matched pairs of real images otherwise; *ablation* of the group's units against matched random ones, on
+the very images that show the concept.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,61 +24,32 @@ from geoaudit.checks.causal import (
     points,
     reliance,
 )
+from geoaudit.checks.grouped import Group, concept_groups, group_score, paintable
+from geoaudit.checks.nulls import null_test
+from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, pair_reliance, retrieve_pairs
+from geoaudit.checks.wording import advice, headline, lowers
 from geoaudit.definitions import Relation, relate, stated
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
-from geoaudit.perturb import PERTURBATIONS, Perturbation
-from geoaudit.statistics import block_permutation
+from geoaudit.perturb import Perturbation
+from geoaudit.statistics import PermutationTest, block_permutation
 
 __all__ = ["ConceptReliance", "paintable"]
 
-# A paired copy shows the artefact at the middle of its usual strengths.
-ALIKE = 0.6
-LEAST_UNITS = 3
+Floats = NDArray[np.float64]
 
 
-def paintable(concept: str, context: AuditContext) -> Perturbation | None:
-    """The artefact that a concept's words name, or None: by word, else by meaning. What is denied is not named."""
-    said = stated(concept)
-    if not said:
-        return None
-    words = said.casefold()
-    for artefact in PERTURBATIONS.values():
-        if artefact.label in words or any(synonym in words for synonym in artefact.synonyms):
-            return artefact
-    names = [(artefact, name) for artefact in PERTURBATIONS.values() for name in (artefact.label, *artefact.synonyms)]
-    vectors = context.encoder.encode_texts([said, *(name for _, name in names)])
-    likeness = vectors[1:] @ vectors[0]
-    best = int(np.argmax(likeness))
-    return names[best][0] if likeness[best] >= ALIKE else None
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """Everything measured about one concept group, before it is asked class by class."""
 
-
-@dataclass(frozen=True)
-class _Group:
-    number: int
-    name: str
-    units: dict[str, list[int]]
-    every_unit: tuple[str, ...]
-    confidence: float
-
-    @property
-    def layer(self) -> str:
-        """The layers its units are in, in words."""
-        return ", ".join(self.units)
-
-    @property
-    def size(self) -> int:
-        """How many units are held when it is ablated."""
-        return sum(len(units) for units in self.units.values())
-
-
-def _score(context: AuditContext, group: _Group) -> NDArray[np.float64]:
-    """(images,) mean activation of the group's units, each in its own standard deviations."""
-    parts = []
-    for layer, units in group.units.items():
-        values = np.asarray(context.activations[layer][:, units], dtype=np.float64)
-        spread = values.std(axis=0)
-        parts.append((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1))
-    return np.asarray(np.concatenate(parts, axis=1).mean(axis=1))
+    group: Group
+    score: Floats
+    association: PermutationTest
+    artefact: Perturbation | None
+    pairs: Pairs | None
+    clean: Ablation
+    held: Ablation
+    relations: dict[str, Relation]
 
 
 class ConceptReliance:
@@ -88,27 +58,33 @@ class ConceptReliance:
     rule = "concept-reliance"
     title = "Leaning on a concept that is no part of the class"
     needs: tuple[str, ...] = ("classes", "groups")
-    cost = "one pass over the evaluated images for each artefact, and one tail pass a group and random set"
-    null = "block permutation within classes; matched random units"
+    cost = "one pass over the evaluated images for each artefact, one tail pass a group and random set, one matching a group"
+    null = "block permutation within classes; pairs shuffled by block; matched random units"
 
     def run(self, context: AuditContext) -> CheckResult:
         """Test every group against every class."""
-        groups = self._groups(context)
+        groups = concept_groups(context)
         if not groups:
             return self._result("not_run", "no published labels form a concept group", 0, ())
         hypotheses: list[Hypothesis] = []
         artefacts = [paintable(group.name, context) for group in groups]
         clean = ablations(context, [group.units for group in groups], context.evaluated)
         painted = self._painted(context, groups, artefacts)
+        paired = 0
         for number, group in enumerate(groups):
             held = clean[number]
             if held is not None:
-                hypotheses += self._test(context, group, artefacts[number], held, painted.get(number))
+                case = self._case(context, group, artefacts[number], held, painted.get(number))
+                paired += case.pairs is not None
+                hypotheses += self._test(context, case)
             context.report("concept reliance", number + 1, len(groups))
         leaning = [h for h in hypotheses if h.spurious and any(e.holds and e.grade >= 2 for e in h.evidence)]
-        tested = len(hypotheses)
-        reason = f"{tested} pairs of concept group and class tested, {len(leaning)} with causal evidence"
-        return self._result("fail" if leaning else "pass", reason, tested, tuple(hypotheses))
+        drawn = sum(artefact is not None for artefact in artefacts)
+        reason = (
+            f"{len(hypotheses)} pairs of concept group and class tested ({drawn} of {len(groups)} concepts painted onto "
+            f"images, {paired} compared on matched real images), {len(leaning)} with causal evidence"
+        )
+        return self._result("fail" if leaning else "pass", reason, len(hypotheses), tuple(hypotheses))
 
     def _result(self, status: str, reason: str, tested: int, hypotheses: tuple[Hypothesis, ...]) -> CheckResult:
         return CheckResult(
@@ -122,35 +98,8 @@ class ConceptReliance:
             hypotheses,
         )
 
-    def _groups(self, context: AuditContext) -> list[_Group]:
-        infos = [info.name for info in context.layers]
-        found = []
-        for row in context.groups.itertuples(index=False):
-            units = [str(u) for u in json.loads(row.units)]
-            by_layer: dict[str, list[int]] = {}
-            for unit in units:
-                layer, _, index = unit.rpartition("/")
-                if layer != "output":
-                    by_layer.setdefault(layer, []).append(int(index))
-            # One or two units are a coincidence, not a group that a finding should rest on.
-            if sum(map(len, by_layer.values())) < LEAST_UNITS:
-                continue
-            # The deepest layer is where the concept acts on the class most directly, and cheapest to edit.
-            deepest = max(by_layer, key=infos.index)
-            named = context.neurons[context.neurons["group"] == row.group]
-            found.append(
-                _Group(
-                    int(row.group),
-                    str(row.name),
-                    {name: sorted(by_layer[name]) for name in infos if name in by_layer and name == deepest},
-                    tuple(units),
-                    float(named["r"].mean()),
-                )
-            )
-        return found
-
     def _painted(
-        self, context: AuditContext, groups: list[_Group], artefacts: list[Perturbation | None]
+        self, context: AuditContext, groups: list[Group], artefacts: list[Perturbation | None]
     ) -> dict[int, Ablation]:
         """Ablations of the paintable groups on painted copies, one pass an artefact."""
         found: dict[int, Ablation] = {}
@@ -162,16 +111,15 @@ class ConceptReliance:
             found |= {n: one for n, one in zip(places, made, strict=True) if one is not None}
         return found
 
-    def _test(
+    def _case(
         self,
         context: AuditContext,
-        group: _Group,
+        group: Group,
         artefact: Perturbation | None,
         clean: Ablation,
         painted: Ablation | None,
-    ) -> list[Hypothesis]:
-        relations = relate(stated(group.name) or group.name, context.class_names, context.encoder, context.definitions)
-        score = _score(context, group)
+    ) -> _Case:
+        score = group_score(context, group)
         association = block_permutation(
             context.probabilities,
             np.repeat(score[:, None], context.probabilities.shape[1], axis=1),
@@ -180,50 +128,100 @@ class ConceptReliance:
             seed=context.seed,
             given=context.reference,
         )
-        rows = context.evaluated
-        self._remember(context, group, clean)
+        pairs = None if artefact is not None else retrieve_pairs(context, group.name)
+        if pairs is not None and len(pairs.shown) < FEWEST_PAIRS:
+            pairs = None
+        relations = relate(stated(group.name) or group.name, context.class_names, context.encoder, context.definitions)
         held = painted or self._shown(score, clean)
-        shown, rows_shown = held.plain, held.rows
+        self._remember(context, group, clean)
+        return _Case(group, score, association, artefact, pairs, clean, held, relations)
+
+    def _shown(self, score: Floats, clean: Ablation) -> Ablation:
+        """Without a painter: the ablation on the fifth of the images on which the group fires most."""
+        order = np.argsort(-score[clean.rows], kind="stable")[: max(20, len(clean.rows) // 5)]
+        part = np.sort(order)
+        return Ablation(clean.plain[part], clean.held[part], clean.random[:, part], clean.rows[part])
+
+    def _test(self, context: AuditContext, case: _Case) -> list[Hypothesis]:
         hypotheses = []
         for target, name in enumerate(context.class_names):
-            evidence = [
-                self._associated(group, name, float(association.value[target]), float(association.p[target])),
-            ]
-            effect: Effect | None = None
-            if artefact is not None:
-                effect = reliance(context, rows, clean.plain, shown, target)
-                evidence.append(self._counterfactual(artefact, name, effect))
-            outside = context.reference[rows_shown] != target
-            own, gap = held.drop(context, target, outside)
-            holds = ablation_holds(own, gap)
-            evidence.append(self._ablated(group, name, own, gap, holds, artefact))
-            hypotheses.append(
-                self._hypothesis(
-                    context, group, name, target, relations[name], evidence, effect, gap, score, held, clean
+            association = case.association
+            evidence = [self._associated(case, name, float(association.value[target]), float(association.p[target]))]
+            effect, compared = self._counterfactual(context, case, target)
+            if effect is not None:
+                evidence.append(self._put_in(case, name, effect))
+            outside = context.reference[case.held.rows] != target
+            own, gap = case.held.drop(context, target, outside)
+            evidence.append(self._ablated(case, name, own, gap))
+            made = self._hypothesis(context, case, target, tuple(evidence), effect, gap)
+            context.chance_gaps += case.held.chance_gaps(target, outside).tolist()
+            context.null_tests.append(
+                null_test(
+                    context,
+                    made,
+                    target,
+                    association=association.null[:, target],
+                    pairs=compared,
+                    effect=effect,
+                    ablation=(case.held, outside),
                 )
             )
-            context.tables.setdefault("reliance", []).append(
-                {
-                    "group": group.number,
-                    "concept": group.name,
-                    "class": name,
-                    "association": float(association.value[target]),
-                    "association_p": float(association.p[target]),
-                    "q": float("nan"),
-                    "reliance": effect.value if effect else float("nan"),
-                    "reliance_low": effect.ci[0] if effect else float("nan"),
-                    "reliance_high": effect.ci[1] if effect else float("nan"),
-                    "reliance_p": effect.p if effect else float("nan"),
-                    "gap": gap.value,
-                    "gap_low": gap.ci[0],
-                    "gap_high": gap.ci[1],
-                    "n": gap.n,
-                    "grade": max((e.grade for e in evidence if e.holds), default=0),
-                }
-            )
+            self._row(context, case, name, target, effect, gap, evidence)
+            hypotheses.append(made)
         return hypotheses
 
-    def _remember(self, context: AuditContext, group: _Group, clean: Ablation) -> None:
+    def _counterfactual(
+        self, context: AuditContext, case: _Case, target: int
+    ) -> tuple[Effect | None, tuple[NDArray[np.int64], Floats, Floats] | None]:
+        """The reliance on painted copies or matched pairs, and what it was measured on: rows, with and without."""
+        if case.artefact is not None:
+            rows = context.evaluated
+            effect = reliance(context, rows, case.clean.plain, case.held.plain, target)
+            outside = context.reference[rows] != target
+            called = [
+                (logits[outside].argmax(axis=1) == target).astype(float)
+                for logits in (case.held.plain, case.clean.plain)
+            ]
+            return effect, (rows[outside], called[0], called[1])
+        if case.pairs is None:
+            return None, None
+        outside = context.reference[case.pairs.shown] != target
+        effect = pair_reliance(context, case.pairs, context.logits, target)
+        shown, other = case.pairs.shown[outside], case.pairs.other[outside]
+        called = [(context.predicted[rows] == target).astype(float) for rows in (shown, other)]
+        return effect, (shown, called[0], called[1])
+
+    def _row(
+        self,
+        context: AuditContext,
+        case: _Case,
+        name: str,
+        target: int,
+        effect: Effect | None,
+        gap: Effect,
+        evidence: list[Evidence],
+    ) -> None:
+        context.tables.setdefault("reliance", []).append(
+            {
+                "group": case.group.number,
+                "concept": case.group.name,
+                "class": name,
+                "association": float(case.association.value[target]),
+                "association_p": float(case.association.p[target]),
+                "q": float("nan"),
+                "reliance": effect.value if effect else float("nan"),
+                "reliance_low": effect.ci[0] if effect else float("nan"),
+                "reliance_high": effect.ci[1] if effect else float("nan"),
+                "reliance_p": effect.p if effect else float("nan"),
+                "gap": gap.value,
+                "gap_low": gap.ci[0],
+                "gap_high": gap.ci[1],
+                "n": gap.n,
+                "grade": max((e.grade for e in evidence if e.holds), default=0),
+            }
+        )
+
+    def _remember(self, context: AuditContext, group: Group, clean: Ablation) -> None:
         for target, name in enumerate(context.class_names):
             n, before, after, change, chance, gap = accuracy_change(context, clean, target)
             context.tables.setdefault("ablation", []).append(
@@ -246,19 +244,14 @@ class ConceptReliance:
                 }
             )
 
-    def _shown(self, score: NDArray[np.float64], clean: Ablation) -> Ablation:
-        """Without a painter: the ablation on the fifth of the images on which the group fires most."""
-        order = np.argsort(-score[clean.rows], kind="stable")[: max(20, len(clean.rows) // 5)]
-        part = np.sort(order)
-        return Ablation(clean.plain[part], clean.held[part], clean.random[:, part], clean.rows[part])
-
-    def _associated(self, group: _Group, name: str, value: float, p: float) -> Evidence:
+    def _associated(self, case: _Case, name: str, value: float, p: float) -> Evidence:
         holds = p <= 0.05 and value > 0
         word = "rises" if value > 0 else "does not rise"
         return Evidence(
             1,
             "association",
-            f"Among images of one class, the probability of {name} {word} with '{group.name}' (r {value:.2f}, p {p:.3f}).",
+            f"Among images of one class, the probability of {name} {word} with '{case.group.name}' "
+            f"(r {value:.2f}, p {p:.3f}).",
             value,
             (float("nan"), float("nan")),
             p,
@@ -266,71 +259,55 @@ class ConceptReliance:
             holds,
         )
 
-    def _counterfactual(self, artefact: Perturbation, name: str, effect: Effect) -> Evidence:
-        return Evidence(
-            2,
-            "counterfactual reliance",
-            f"Painting {artefact.label} onto {effect.n} images that are not {name} raises the share called {name} by "
-            f"{points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}).",
-            effect.value,
-            effect.ci,
-            effect.p,
-            "the same images unpainted; block sign flips",
-            effect.holds,
+    def _put_in(self, case: _Case, name: str, effect: Effect) -> Evidence:
+        interval = f"(95 % interval {points(effect.ci[0])} to {points(effect.ci[1])})"
+        if case.artefact is not None:
+            said = (
+                f"Painting {case.artefact.label} onto {effect.n} images that are not {name} raises the share called {name} by "
+                f"{points(effect.value)} {interval}."
+            )
+            null = "the same images unpainted; block sign flips"
+            return Evidence(2, "counterfactual reliance", said, effect.value, effect.ci, effect.p, null, effect.holds)
+        alike, chance = (case.pairs.alike, case.pairs.chance) if case.pairs is not None else (0.0, 0.0)
+        said = (
+            f"In {effect.n} pairs of real images of one class other than {name}, alike but for '{case.group.name}' (captions "
+            f"agree by {alike:.2f} beside it, {chance:.2f} between random images of a class), the one that shows it is "
+            f"called {name} {points(effect.value)} more often {interval}."
         )
+        null = "the matched image without the concept; block sign flips"
+        return Evidence(2, "retrieved pairs", said, effect.value, effect.ci, effect.p, null, effect.holds)
 
-    def _ablated(
-        self, group: _Group, name: str, own: Effect, gap: Effect, holds: bool, artefact: Perturbation | None
-    ) -> Evidence:
-        where = f"with {artefact.label} painted on" if artefact else "on which the units fire most"
+    def _ablated(self, case: _Case, name: str, own: Effect, gap: Effect) -> Evidence:
+        where = f"with {case.artefact.label} painted on" if case.artefact else "on which the units fire most"
         return Evidence(
             3,
             "ablation",
-            f"Holding the {group.size} units of '{group.name}' in {group.layer} at their mean lowers the share called {name} "
-            f"among {gap.n} images of other classes {where} by {points(own.value)}; that is {points(gap.value)} more than "
-            f"matched random units do (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
+            f"Holding the {case.group.size} units of '{case.group.name}' in {case.group.layer} at their mean {lowers(own.value)} "
+            f"the share called {name} among {gap.n} images of other classes {where} by {points(abs(own.value))}; the share is "
+            f"{points(gap.value)} lower than where matched random units are held (95 % interval {points(gap.ci[0])} to "
+            f"{points(gap.ci[1])}).",
             gap.value,
             gap.ci,
             gap.p,
             "random units matched in number and activation norm",
-            holds,
+            ablation_holds(own, gap),
         )
-
-    def _ground(self, context: AuditContext, group: _Group, target: int) -> dict[str, Any] | None:
-        """Where the class is predicted and the concept is there: the ground whose map should not be trusted."""
-        said = context.shows(group.name)
-        return None if said is None else context.footprint(said & (context.predicted == target))
 
     def _hypothesis(
         self,
         context: AuditContext,
-        group: _Group,
-        name: str,
+        case: _Case,
         target: int,
-        relation: Relation,
-        evidence: list[Evidence],
+        evidence: tuple[Evidence, ...],
         effect: Effect | None,
         gap: Effect,
-        score: NDArray[np.float64],
-        held: Ablation,
-        clean: Ablation,
     ) -> Hypothesis:
+        name, group, relation = context.class_names[target], case.group, case.relations[context.class_names[target]]
         main = effect or gap
-        wrong = (context.predicted == target) & (context.reference != target)
-        order = np.argsort(-score, kind="stable")
-        fooled = [int(i) for i in order if wrong[i]][:6]
-        examples = fooled or [int(i) for i in order if context.predicted[i] == target][:6]
-        counter = [int(i) for i in order[::-1] if context.predicted[i] == target][:6]
-        prevalence = context.prevalence(group.name)
-        advice = (
-            f"Do not deploy where {group.name} occurs. Retrain with {group.name} painted on all classes alike, or gather "
-            f"{name} without it, then run this audit again."
-            if relation.kind == "artefact"
-            else f"Check whether {name} is predicted for what surrounds it; add {name} in other surroundings."
-        )
-        flipped = (clean.plain.argmax(axis=1) == target) & (clean.held.argmax(axis=1) != target)
-        rates = held.chance_gaps(target, context.reference[held.rows] != target)
-        context.chance_gaps += rates.tolist()
+        examples, counter = self._pictures(context, case, target)
+        held = evidence[-1].holds
+        area, meaning = context.area_in_sight(group.name, target) if held else (None, "")
+        said = context.shows(group.name)
         return Hypothesis(
             rule=self.rule,
             concept=group.name,
@@ -339,26 +316,44 @@ class ConceptReliance:
             units=group.every_unit,
             n=main.n,
             p=effect.p if effect else evidence[0].p or 1.0,
-            evidence=tuple(evidence),
+            evidence=evidence,
             metric="reliance" if effect else "ablation gap",
             value=main.value,
             ci=main.ci,
-            prevalence=prevalence,
+            prevalence=context.prevalence(group.name),
             spurious=relation.spurious,
             why=relation.why,
             label_confidence=group.confidence,
-            examples=tuple(examples),
-            counterexamples=tuple(counter),
+            examples=examples,
+            counterexamples=counter,
             group=group.number,
-            area_ha=context.area_of(clean.rows, flipped),
-            footprint=self._ground(context, group, target) if evidence[-1].holds else None,
-            recommendation=advice,
-            limitations=(
-                f"Effects below {MIN_EFFECT:.0%} are not reported. "
-                + (
-                    "Painted artefacts stand in for real ones."
-                    if effect
-                    else "The concept cannot be painted, so no counterfactual was made and the severity stays minor."
-                )
-            ),
+            area_ha=area,
+            area_meaning=meaning,
+            # Where the class is predicted and the concept is there: the ground whose map should not be trusted.
+            footprint=context.footprint(said & (context.predicted == target)) if held and said is not None else None,
+            recommendation=advice(name, group.name, relation.kind, case.artefact, area, held),
+            title=headline(name, group.name, relation.kind, effect.value if effect else None),
+            limitations=self._limits(case, effect),
+        )
+
+    def _pictures(self, context: AuditContext, case: _Case, target: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Images on which the units fire most: wrongly called the class, else called it; and called it without them."""
+        order = np.argsort(-case.score, kind="stable")
+        called = context.predicted == target
+        fooled = [int(i) for i in order if called[i] and context.reference[i] != target][:6]
+        examples = fooled or [int(i) for i in order if called[i]][:6]
+        return tuple(examples), tuple(int(i) for i in order[::-1] if called[i])[:6]
+
+    def _limits(self, case: _Case, effect: Effect | None) -> str:
+        said = f"Effects below {MIN_EFFECT:.0%} are not reported. "
+        if case.artefact is not None:
+            return said + "Painted artefacts stand in for real ones."
+        if effect is not None and case.pairs is not None:
+            return said + (
+                "The concept cannot be painted, so pairs of different places were compared: what captions do not say may "
+                f"differ too. {case.pairs.unmatched} images with the concept found no partner alike enough."
+            )
+        return said + (
+            f"The concept cannot be painted and fewer than {FEWEST_PAIRS} pairs of images differ in it alone, so no "
+            "counterfactual was made and the severity stays minor."
         )

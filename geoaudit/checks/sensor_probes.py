@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation_holds, ablations, points, reliance
+from geoaudit.checks.nulls import null_test
+from geoaudit.checks.wording import headline, lowers, sensor_advice
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
@@ -36,7 +38,7 @@ class SensorProbes:
     cost = (
         "one pass over the evaluated images an artefact and strength, one tail pass a reacting artefact and random set"
     )
-    null = "the same images unpainted; matched random units"
+    null = "the same images unpainted, shuffled by block; matched random units"
 
     def __init__(self, artefacts: tuple[str, ...] = tuple(PERTURBATIONS)) -> None:
         self.artefacts = artefacts
@@ -127,19 +129,21 @@ class SensorProbes:
         ]
         layer = ""
         units: tuple[str, ...] = ()
+        drawn: tuple[Ablation, NDArray[np.bool_]] | None = None
         if carried is not None and effect.holds:
             layer, reacting, found = carried
             outside = context.reference[context.evaluated] != target
             own, gap = found.drop(context, target, outside)
             units = tuple(f"{layer}/{int(u)}" for u in reacting)
             context.chance_gaps += found.chance_gaps(target, outside).tolist()
+            drawn = (found, outside)
             evidence.append(
                 Evidence(
                     3,
                     "ablation",
-                    f"Holding the {len(reacting)} units of {layer} that react most at their mean lowers the share called {name} "
-                    f"among the painted images by {points(own.value)}; that is {points(gap.value)} more than matched random units "
-                    f"do (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
+                    f"Holding the {len(reacting)} units of {layer} that react most at their mean {lowers(own.value)} the share "
+                    f"called {name} among the painted images by {points(abs(own.value))}; the share is {points(gap.value)} lower "
+                    f"than where matched random units are held (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
                     gap.value,
                     gap.ci,
                     gap.p,
@@ -147,11 +151,17 @@ class SensorProbes:
                     ablation_holds(own, gap),
                 )
             )
-        turned = context.painted(artefact.name, usual).argmax(axis=1) == target
-        before = context.predicted[context.evaluated] == target
-        fooled = context.evaluated[turned & ~before & (context.reference[context.evaluated] != target)]
-        steady = context.evaluated[~turned & (context.reference[context.evaluated] != target)]
-        return Hypothesis(
+        rows = context.evaluated
+        other = context.reference[rows] != target
+        after = context.painted(artefact.name, usual)
+        turned, before = after.argmax(axis=1) == target, context.predicted[rows] == target
+        fooled, steady = rows[turned & ~before & other], rows[~turned & other]
+        area, meaning = context.area_in_sight(artefact.label, target)
+        seen = area is not None and area[0] > 0
+        if not seen:
+            area = context.area_of(rows, turned & ~before)
+            meaning = f"ground that would be called {name} if {artefact.label} lay on it" if area is not None else ""
+        made = Hypothesis(
             rule=self.rule,
             concept=artefact.label,
             class_name=name,
@@ -168,13 +178,17 @@ class SensorProbes:
             why="an artefact of the sensor, the sky or the processing is no part of any class",
             examples=tuple(int(i) for i in fooled[:6]),
             counterexamples=tuple(int(i) for i in steady[:6]),
-            area_ha=None,
-            recommendation=(
-                f"Hold back {name} where {artefact.label} may occur. Retrain with {artefact.label} painted on all classes "
-                "alike, then run this audit again."
-            ),
+            area_ha=area,
+            area_meaning=meaning,
+            recommendation=sensor_advice(name, artefact, area, seen),
+            title=headline(name, artefact.label, "artefact", effect.value),
             limitations=(
                 f"Effects below {MIN_EFFECT:.0%} are not reported. A painted artefact stands in for a real one; at the "
                 f"strengths {', '.join(f'{s:g}' for s in artefact.strengths)} it is as strong as is usual in practice."
             ),
         )
+        called = [(logits[other].argmax(axis=1) == target).astype(float) for logits in (after, context.logits[rows])]
+        context.null_tests.append(
+            null_test(context, made, target, pairs=(rows[other], called[0], called[1]), effect=effect, ablation=drawn)
+        )
+        return made

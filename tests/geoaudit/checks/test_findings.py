@@ -107,13 +107,14 @@ def test_fingerprint_hangs_on_words_not_on_figures() -> None:
 
 
 def test_document_form_and_own_title() -> None:
-    finding = with_false_alarm_rate(judge([hypothesis(2, 3, area_ha=(3.0, 1.0, float("nan")))]), 0.02)[0]
+    placed = hypothesis(2, 3, area_ha=(3.0, 1.0, float("nan")), area_meaning="ground called water")
+    finding = with_false_alarm_rate(judge([placed]), 0.02, 0.05)[0]
     plain = finding.to_dict(1)
     json.dumps(plain, allow_nan=False)
     assert plain["id"] == "F01"
     assert plain["title"] == "Water is predicted where there is haze"
-    assert plain["area_ha"] == {"estimate": 3.0, "ci": [1.0, None]}
-    assert plain["false_alarm_rate"] == 0.02
+    assert plain["area_ha"] == {"estimate": 3.0, "ci": [1.0, None], "meaning": "ground called water"}
+    assert (plain["false_alarm_rate"], plain["false_alarm_bound"]) == (0.02, 0.05)
     assert judge([hypothesis(2, title="water is known by its place")])[0].title == "Water is known by its place"
 
 

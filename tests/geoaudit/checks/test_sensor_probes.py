@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from geoaudit.audit import false_alarm_rate
 from geoaudit.checks.sensor_probes import SensorProbes
 from geoaudit.findings import judge
 
@@ -32,11 +31,14 @@ def test_planted_haze_ranks_first_and_names_its_unit(planted) -> None:
     assert all(context.reference[i] != 2 for i in first.hypothesis.examples)
 
 
-def test_random_units_do_not_pass_the_gate(planted) -> None:
-    context, _ = planted
-    rate, bound = false_alarm_rate(context.chance_gaps)
-    assert rate == 0
-    assert bound == pytest.approx(1 - 0.05 ** (1 / len(context.chance_gaps)))
+def test_area_at_risk_and_advice_have_figures(planted) -> None:
+    _, result = planted
+    haze = next(h for h in result.hypotheses if (h.concept, h.class_name) == ("haze", "water"))
+    assert haze.area_ha is not None
+    assert haze.area_ha[1] <= haze.area_ha[0] <= haze.area_ha[2]
+    assert haze.area_meaning == "ground called water that shows haze"
+    assert f"hold back the {haze.area_ha[0]:.1f} ha" in haze.recommendation
+    assert haze.title == "water is predicted wherever haze lies"
 
 
 def test_sweep_says_every_strength(planted) -> None:
