@@ -11,7 +11,20 @@ from typing import Any, Literal
 from dnd_core.cli import run
 from dnd_core.errors import ConfigError
 
-__all__ = ["audit", "checks", "dashboard", "demo", "diff", "doctor", "gate", "main", "mitigate", "report", "verify"]
+__all__ = [
+    "audit",
+    "checks",
+    "dashboard",
+    "demo",
+    "diff",
+    "doctor",
+    "gate",
+    "main",
+    "mitigate",
+    "prune",
+    "report",
+    "verify",
+]
 
 FailOn = Literal["minor", "major", "critical"]
 
@@ -245,6 +258,34 @@ def mitigate(
     print(json.dumps(report.to_dict(), sort_keys=True, ensure_ascii=False))  # noqa: T201
 
 
+def prune(run_dir: Path, units: str = "", groups: str = "", config: Path | None = None, quiet: bool = False) -> None:
+    """Hold units of a finished run at their means and measure what each class loses, beside matched random units.
+
+    Nothing is changed but a file of figures added to the run. The last line printed is one JSON object of them.
+
+    Args:
+        run_dir: folder of the finished audit.
+        units: units as layer/index, separated by commas.
+        groups: numbers of concept groups, separated by commas; their units are pruned together with ``units``.
+        config: the audit's configuration; a run of the demonstration does without.
+        quiet: no progress.
+    """
+    import json
+
+    from dnd_core.progress import ProgressReport
+    from geoaudit.pruning import prune as prune_units
+
+    numbers = [part.strip() for part in groups.split(",") if part.strip()]
+    if not all(part.isdigit() for part in numbers):
+        raise ConfigError(f"--groups takes numbers separated by commas, not {groups[:80]!r}")
+    names = [part.strip() for part in units.split(",") if part.strip()]
+    with ProgressReport(quiet) as progress:
+        found = prune_units(run_dir, names, [int(part) for part in numbers], config, progress)
+    beside = f"{found.random_sets} matched random sets" if found.random_sets else "no random sets: too few other units"
+    print(f"{len(found.units)} units pruned, {found.images} images, {beside}\n\n{found.table()}\n")  # noqa: T201
+    print(json.dumps(found.to_dict(), sort_keys=True, ensure_ascii=False))  # noqa: T201
+
+
 def doctor() -> int:
     """Say what is installed, which backends can run here, and which weights are present."""
     from geoaudit.doctor import examine
@@ -279,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "diff": diff,
         "checks": checks,
         "mitigate": mitigate,
+        "prune": prune,
         "doctor": doctor,
     }
     return run(commands, argv, "geoaudit")

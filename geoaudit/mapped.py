@@ -1,7 +1,8 @@
-"""What a run keeps of places: scenes with their bands, and the rasters and hot spots that lie over them."""
+"""What a run keeps beside its tables: scenes with their bands and the maps over them, and what was measured since."""
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ __all__ = ["Mapped"]
 
 
 class Mapped:
-    """The part of :class:`geoaudit.results.Results` that finds maps; every file is found by the name of what it shows."""
+    """The part of :class:`geoaudit.results.Results` that finds files by what they show, and never by a path from outside."""
 
     root: Path
     layers: tuple[Layer, ...]
@@ -128,3 +129,30 @@ class Mapped:
             where = path.relative_to(self.root).as_posix()
             self._problem("damaged", where, f"{where} cannot be read: hot spots are not shown")
             return None
+
+    def prunings(self) -> tuple[dict[str, Any], ...]:
+        """Prunings that ``geoaudit prune`` measured after the audit, as in their files, by key; damaged ones are left out."""
+        found = []
+        for path in sorted((self.root / "prunings").glob("*.json")):
+            where = path.relative_to(self.root).as_posix()
+            try:
+                values = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError):
+                values = None
+            if _is_pruning(values):
+                found.append(dict(values))
+            else:
+                self._problem("damaged", where, f"{where} cannot be read: delete it to measure this pruning again")
+        return tuple(found)
+
+
+def _is_pruning(values: Any) -> bool:
+    if not isinstance(values, dict):
+        return False
+    rows = [values.get("overall"), *(values["classes"] if isinstance(values.get("classes"), list) else [None])]
+    return (
+        isinstance(values.get("key"), str)
+        and isinstance(values.get("units"), list)
+        and all(isinstance(unit, str) for unit in values["units"])
+        and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
+    )

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from geoaudit.cards import ModelCard
     from geoaudit.checks.base import AuditContext
 
-__all__ = ["mitigate", "write_checkpoint"]
+__all__ = ["Audited", "audit_context", "audited_subject", "mitigate", "write_checkpoint"]
 
 # Images put through the written checkpoint to see that it answers as computed.
 CHECKED = 64
@@ -52,14 +52,19 @@ def mitigate(
     from geoaudit.networks import load_network
 
     chosen = _finding(run_dir, finding)
-    subject, backends, checkpoint, card_path = _subject(run_dir, config)
-    card = load_card(card_path)
+    audited = audited_subject(run_dir, config)
+    checkpoint = audited.checkpoint
+    subject = audited.subject
+    if audited.card is None:
+        raise ConfigError(f"{config}: model.card is missing, and a repaired network needs one to be loaded again")
+    card = load_card(audited.card)
     folder = out if out is not None else run_dir / "mitigation" / f"{chosen['id']}-{by}"
     target = folder / f"{checkpoint.stem}-{chosen['id']}-{by}{checkpoint.suffix}"
     for path in (target, target.with_suffix(".json")):
         if path.exists():
             raise ConfigError(f"{path} is there already and is not overwritten: choose another --out folder")
-    context = _context(run_dir, subject, backends, progress)
+    # A repair is measured on every image that was held out, not on a sample.
+    context = replace(audit_context(run_dir, audited, **progress), evaluated=np.arange(len(subject.probe)))
     done, report = repair(context, chosen, by)
     write_checkpoint(checkpoint, target, done.head)
     new_card = _card(card, target, report)
@@ -86,11 +91,34 @@ def _finding(run_dir: Path, wanted: str) -> Mapping[str, Any]:
     raise ConfigError(f"{run_dir} has no finding {wanted!r}; it has {known}")
 
 
-def _subject(run_dir: Path, config: Path | None) -> tuple[Subject, Backends, Path, Path]:
-    """The audited network and probe again, with the paths of the checkpoint and its card.
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """What a run audited, loaded again.
+
+    Attributes:
+        subject: network and images.
+        backends: of the description.
+        checkpoint: the network's file.
+        card: its card, or None where the configuration names none.
+        options: of the audit.
+    """
+
+    subject: Subject
+    backends: Backends
+    checkpoint: Path
+    card: Path | None
+    options: AuditSettings
+
+
+def audited_subject(run_dir: Path, config: Path | None) -> Audited:
+    """The audited network and probe again.
+
+    Args:
+        run_dir: a finished audit.
+        config: its YAML file; a run of the bundled demonstration does without.
 
     Raises:
-        ConfigError: the configuration is missing, or names no card.
+        ConfigError: the configuration is missing.
         StoreMismatch: it is not the run's.
     """
     from geoaudit.launch import prepare
@@ -100,19 +128,22 @@ def _subject(run_dir: Path, config: Path | None) -> tuple[Subject, Backends, Pat
     if config is not None:
         loaded = load_config(config)
         card = loaded.model.get("card")
-        if card is None:
-            raise ConfigError(f"{config}: model.card is missing, and a repaired network needs one to be loaded again")
         subject, backends = prepare(loaded)
-        paths = Path(loaded.model["checkpoint"]), Path(card)
+        path = Path(card) if card is not None else None
+        found = Audited(subject, backends, Path(loaded.model["checkpoint"]), path, loaded.audit)
     else:
-        subject, backends, paths = _bundled(run_dir, manifest)
+        found = _bundled(run_dir, manifest)
+    subject = found.subject
     for what, ours in (("model", subject.network.fingerprint), ("probe", subject.probe.fingerprint)):
         if manifest[what]["fingerprint"] != ours:
-            raise StoreMismatch(f"the {what} of {config or 'the demonstration'} is not the one that {run_dir} audited")
-    return subject, backends, *paths
+            way = "" if config is not None else ": give the audit's own configuration with --config"
+            raise StoreMismatch(
+                f"the {what} of {config or 'the demonstration'} is not the one that {run_dir} audited{way}"
+            )
+    return found
 
 
-def _bundled(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[Subject, Backends, tuple[Path, Path]]:
+def _bundled(run_dir: Path, manifest: Mapping[str, Any]) -> Audited:
     from geoaudit import bundled
     from geoaudit.demo import demo_subject
 
@@ -120,8 +151,9 @@ def _bundled(run_dir: Path, manifest: Mapping[str, Any]) -> tuple[Subject, Backe
     settings.pop("layers", None)
     for name, model in bundled.checkpoints().items():
         if model.load_card().name == manifest["model"]["name"]:
-            subject, backends = demo_subject(name, DescribeConfig.from_dict(settings), AuditSettings())
-            return subject, backends, (model.checkpoint, model.card)
+            options = AuditSettings()
+            subject, backends = demo_subject(name, DescribeConfig.from_dict(settings), options)
+            return Audited(subject, backends, model.checkpoint, model.card, options)
     raise ConfigError(f"{run_dir} did not audit a bundled network: give the audit's configuration with --config")
 
 
@@ -132,13 +164,23 @@ def _json(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} cannot be read ({error}): give the folder of a finished audit") from error
 
 
-def _context(run_dir: Path, subject: Subject, backends: Backends, progress: Mapping[str, Any]) -> AuditContext:
-    """What the repair asks of an audit, from the run's own arrays."""
+def audit_context(run_dir: Path, audited: Audited, **progress: Any) -> AuditContext:
+    """What measures after an audit ask of it, from the run's own arrays.
+
+    Args:
+        run_dir: the finished audit.
+        audited: see :func:`audited_subject`.
+        progress: ``report`` as of :class:`geoaudit.checks.base.AuditContext`.
+
+    Raises:
+        StoreError: the run lacks its arrays.
+    """
     import pandas as pd
 
     from dnd_core.layers import resolve
-    from geoaudit.checks.base import AuditContext
+    from geoaudit.checks.base import AuditContext, choose_evaluated
 
+    subject, backends, options = audited.subject, audited.backends, audited.options
     settings = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     layers = tuple(resolve(subject.network, subject.layers))
     try:
@@ -148,6 +190,8 @@ def _context(run_dir: Path, subject: Subject, backends: Backends, progress: Mapp
         logits = np.load(run_dir / "predictions" / "logits.npy")
     except (OSError, ValueError) as error:
         raise StoreError(f"{run_dir} lacks activations or predictions ({error}): run the audit again") from error
+    labels, predicted, seed = subject.probe.labels, logits.argmax(axis=1), int(settings.get("seed", 0))
+    reference = predicted if labels is None else np.where(labels >= 0, labels, predicted)
     return AuditContext(
         network=subject.network,
         images=subject.probe,
@@ -158,9 +202,10 @@ def _context(run_dir: Path, subject: Subject, backends: Backends, progress: Mapp
         logits=logits,
         encoder=backends.text_encoder,
         definitions={},
-        evaluated=np.arange(len(subject.probe)),
+        evaluated=choose_evaluated(reference, options.evaluated, seed),
         held_out=subject.held_out,
-        seed=int(settings.get("seed", 0)),
+        seed=seed,
+        draws=options.draws,
         pooling=settings["probing"]["pooling"],
         **progress,
     )
