@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dnd_core.captioning import WHOLE, Progress
+from dnd_core.captioning import Progress
 from dnd_core.config import DescribeConfig
 from dnd_core.errors import NetworkError
 from dnd_core.images import ImageSet, Subset
@@ -23,10 +23,12 @@ from dnd_core.store import RunStore, Stage, write_table
 from dnd_core.versions import package_version
 from geoaudit.checking import check_stage, gate_facts
 from geoaudit.checks import CHECKS, choose_checks
-from geoaudit.checks.base import AuditContext, choose_evaluated
+from geoaudit.checks.base import AuditContext
 from geoaudit.checks.nulls import Calibration
+from geoaudit.contexts import read_context
 from geoaudit.document import audit_document
 from geoaudit.findings import CheckResult, Finding
+from geoaudit.retesting import retest_stage
 from geoaudit.settings import AuditSettings
 
 __all__ = ["Audit", "Subject", "audit"]
@@ -127,8 +129,12 @@ def audit(
         )
         store.annotate(card=dict(subject.card or {}), attributions=list(subject.attributions))
         logits, predicted = _predictions(store, subject, run, progress)
-        context = _context(store, subject, run, backends, settings, options, logits, progress)
+        activations = {info.name: run.activations(info.name) for info in run.layers}
+        context = read_context(
+            store.root, subject, run.layers, activations, logits, backends, settings, options, progress
+        )
         results, findings, calibration = check_stage(store, context, checks, options, predicted)
+        findings = retest_stage(store, context, findings, progress)
         pictured = thumbnail_stage(store, subject, run, findings, progress)
         map_stage(store, subject, run, findings, options, pictured, progress, settings.probing.pooling)
         document = _findings(store, subject, run, context, results, findings, calibration, options)
@@ -202,43 +208,6 @@ def _image_table(subject: Subject, run: Run, logits: NDArray[np.float32]) -> pd.
     return pd.DataFrame(rows)
 
 
-def _context(
-    store: RunStore,
-    subject: Subject,
-    run: Run,
-    backends: Backends,
-    settings: DescribeConfig,
-    options: AuditSettings,
-    logits: NDArray[np.float32],
-    progress: Progress | None,
-) -> AuditContext:
-    captions = pd.read_parquet(store.root / "captions.parquet")
-    whole = captions[captions["left"] == WHOLE[0]]
-    said = dict(zip(whole["image"].tolist(), whole["caption"].tolist(), strict=True))
-    labels = subject.probe.labels
-    predicted = logits.argmax(axis=1)
-    reference = predicted if labels is None else np.where(labels >= 0, labels, predicted)
-    return AuditContext(
-        network=subject.network,
-        images=subject.probe,
-        layers=run.layers,
-        neurons=run.neurons,
-        groups=pd.read_parquet(store.root / "groups.parquet"),
-        activations={info.name: run.activations(info.name) for info in run.layers},
-        logits=logits,
-        encoder=backends.text_encoder,
-        definitions=dict(subject.definitions or {}),
-        evaluated=choose_evaluated(reference, options.evaluated, settings.seed),
-        captions=[str(said.get(index, "")) for index in range(len(subject.probe))] if said else None,
-        held_out=run.held_out,
-        seed=settings.seed,
-        draws=options.draws,
-        pooling=settings.probing.pooling,
-        batch_size=max(settings.probing.batch_size, 128),
-        report=progress or (lambda stage, done, total: None),
-    )
-
-
 def _findings(
     store: RunStore,
     subject: Subject,
@@ -249,8 +218,8 @@ def _findings(
     calibration: Calibration,
     options: AuditSettings,
 ) -> dict[str, Any]:
-    checked = store.manifest["stages"]["checks"]["key"]
-    stage = store.stage("findings", ["findings", VERSIONS["findings"], checked, asdict(options), list(subject.notes)])
+    before = [store.manifest["stages"][name]["key"] for name in ("checks", "retest")]
+    stage = store.stage("findings", ["findings", VERSIONS["findings"], before, asdict(options), list(subject.notes)])
     if not stage.done:
         worst = calibration.worst
         rate = (float("nan") if worst.rate is None else worst.rate, worst.upper_bound)

@@ -232,9 +232,10 @@ def mitigate(
     by: Literal["prune", "retrain-head"],
     config: Path | None = None,
     out: Path | None = None,
+    skip_audit: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Repair a network against a finding of its audit: a new checkpoint and card, measured on held-out images.
+    """Repair a network against a finding: a new checkpoint and card, measured on held-out images and audited again.
 
     Nothing of the user's is overwritten. The last line printed is one JSON object of the figures.
 
@@ -244,6 +245,7 @@ def mitigate(
         by: prune holds the finding's units at their means; retrain-head fits the last layer anew on painted images.
         config: the audit's configuration; a run of the demonstration does without.
         out: folder to write; below the run by default.
+        skip_audit: do not audit the repaired network.
         quiet: no progress.
     """
     import json
@@ -252,9 +254,9 @@ def mitigate(
     from geoaudit.repairing import mitigate as repair_network
 
     with ProgressReport(quiet) as progress:
-        report = repair_network(run_dir, finding, by, config, out, report=progress)
+        report = repair_network(run_dir, finding, by, config, out, again=not skip_audit, report=progress)
     print(f"{report.title}: {report.words}\n\n{report.table()}\n")  # noqa: T201
-    print("\n".join(report.limitations))  # noqa: T201
+    print("\n".join([*report.limitations, *report.became()]))  # noqa: T201
     print(json.dumps(report.to_dict(), sort_keys=True, ensure_ascii=False))  # noqa: T201
 
 

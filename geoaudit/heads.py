@@ -97,7 +97,13 @@ def find_head(module: nn.Module, features: ArrayLike, logits: ArrayLike) -> Line
 
 
 def train_head(
-    name: str, features: ArrayLike, labels: ArrayLike, classes: int, blocks: ArrayLike | None, seed: int = 0
+    name: str,
+    features: ArrayLike,
+    labels: ArrayLike,
+    classes: int,
+    blocks: ArrayLike | None,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> tuple[LinearHead, float]:
     """A logistic regression on features, its penalty chosen by a spatially blocked cross-validation.
 
@@ -108,6 +114,7 @@ def train_head(
         classes: how many.
         blocks: (n,) spatial blocks; copies of one image share its block. None: every row is its own.
         seed: of the folds.
+        weights: (n,) how much each row counts; all alike when None.
 
     Returns:
         The head, and the inverse penalty chosen.
@@ -124,6 +131,7 @@ def train_head(
     if lacking:
         raise ConfigError(f"class number {lacking[0]} has no labelled image to train a head on: give more images")
     place = np.arange(len(y)) if blocks is None else np.asarray(blocks)
+    heavy = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     spread = x.std(axis=0)
     scale, mean = np.where(spread > 1e-9, spread, 1.0), x.mean(axis=0)
     scaled = (x - mean) / scale
@@ -132,14 +140,14 @@ def train_head(
         with warnings.catch_warnings():
             # Which penalty wins does not hang on the last digits of the weights.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return LogisticRegression(C=penalty, max_iter=500).fit(scaled[rows], y[rows])
+            return LogisticRegression(C=penalty, max_iter=500).fit(scaled[rows], y[rows], heavy[rows])
 
     folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     count = min(FOLDS, len(np.unique(place)), int(np.bincount(y).min()))
     if count >= 2:
         found = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(scaled, y, place)
         folds = [(train, test) for train, test in found if len(np.unique(y[train])) > 1]
-    right = [sum(int((fit(a, c).predict(scaled[b]) == y[b]).sum()) for a, b in folds) for c in PENALTIES]
+    right = [sum(heavy[b] @ (fit(a, c).predict(scaled[b]) == y[b]) for a, b in folds) for c in PENALTIES]
     chosen = PENALTIES[int(np.argmax(right))]
     model = fit(np.arange(len(y)), chosen)
     weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)

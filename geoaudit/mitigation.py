@@ -1,14 +1,16 @@
 """Taking a shortcut out of a network, and measuring honestly what that did (method section 4, grade 4: re-test).
 
 Two repairs, both exact and both in the last linear layer only: *prune* holds the finding's units at their means over
-the images that explain, *retrain-head* fits the head anew on images with and without the artefact painted on all
-classes alike. Everything is measured on images held out from the fit, in blocks of their own; the repaired weights are
-written beside a new card and loaded again before anything is reported. The user's file is only read.
+the images that explain; *retrain-head* fits the head anew, on images with and without the artefact painted on all classes
+alike, or, where the concept cannot be painted, on images weighed so that every class shows it as often as not (last
+layer re-training on balanced groups, Kirichenko et al. 2023). Everything is measured on images held out from the fit, in
+blocks of their own; the repaired weights are written beside a new card and loaded again before anything is reported. The
+user's file is only read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -19,43 +21,21 @@ from dnd_core.ablation import matched_random_sets, unit_statistics
 from dnd_core.errors import ConfigError
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.concept_reliance import paintable
+from geoaudit.checks.grouped import paintable
+from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, retrieve_pairs
 from geoaudit.heads import LinearHead, find_head, train_head
+from geoaudit.outcomes import Answers, Line, outcomes
 from geoaudit.perturb import Perturbation
-from geoaudit.statistics import Estimate, block_bootstrap, bootstrap_interval
 
-__all__ = ["Line", "Mitigation", "Repair", "repair"]
+__all__ = ["Line", "Mitigation", "Repair", "head_of", "held_out_pairs", "measured_rows", "repair"]
 
 By = Literal["prune", "retrain-head"]
 RANDOM_SETS = 20
+# Fewer images of a class with or without the concept cannot carry half of its weight.
+LEAST_CELL = 5
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measure before and after.
-
-    Attributes:
-        name: ``reliance``, ``accuracy``, ``accuracy of CLASS``, ``worst group``, ``accuracy with ARTEFACT``.
-        n: images behind it.
-        before, after: with 95 % block-bootstrap intervals.
-        change: after less before, paired.
-        random: mean and 95 % range over matched random prunings, or None where there are no units to match.
-    """
-
-    name: str
-    n: int
-    before: Estimate
-    after: Estimate
-    change: Estimate
-    random: Estimate | None
-
-    def figures(self) -> tuple[str, ...]:
-        """Before, after, change and random pruning as text; shares without a sign, changes with one."""
-        sign = "+" if self.name.startswith("reliance") else ""
-        return _said(self.before, sign), _said(self.after, sign), _said(self.change, "+"), _said(self.random, sign)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +70,24 @@ class Mitigation:
     lines: tuple[Line, ...]
     limitations: tuple[str, ...] = ()
     written: Mapping[str, str] = field(default_factory=dict)
+    reaudit: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; figures to six digits, NaN as null."""
         return dict(_plain(asdict(self)))
+
+    def became(self) -> tuple[str, ...]:
+        """What the audit of the repaired network says of the finding, in one sentence; empty without one."""
+        if not self.reaudit:
+            return ()
+        before, after = self.reaudit["before"], self.reaudit["after"]
+
+        def said(part: Mapping[str, Any]) -> str:
+            value = "not measured" if part["reliance"] is None else f"{part['reliance']:+.2f}"
+            others = ", ".join(f"{count} {name}" for name, count in part["counts"].items() if count) or "none"
+            return f"{part['severity']}, reliance {value} (findings in all: {others})"
+
+        return (f"Audited again: {said(before)} before; {said(after)} after.",)
 
     def table(self) -> str:
         """The measures as text, one a line."""
@@ -102,13 +96,6 @@ class Mitigation:
             rows.append((line.name, str(line.n), *line.figures()))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-def _said(estimate: Estimate | None, sign: str) -> str:
-    if estimate is None:
-        return "-"
-    value, low, high = (format(number, f"{sign}.3f") for number in (estimate.value, estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
 
 
 def _plain(value: Any) -> Any:
@@ -144,23 +131,40 @@ def _features(context: AuditContext, layer: str, artefact: str, strengths: Seque
     return _Features(np.asarray(context.activations[layer], dtype=np.float64), painted)
 
 
-def _head_of(context: AuditContext) -> tuple[str, LinearHead]:
-    """The described layer that a linear head reads, and the head.
-
-    Raises:
-        ConfigError: there is none; neither repair would be exact.
-    """
+def head_of(context: AuditContext) -> tuple[str, LinearHead] | None:
+    """The described layer that a linear head reads, and the head; None where there is none."""
     if context.pooling == "mean":
         for info in reversed(context.layers):
             if info.name != "output":
                 head = find_head(context.network.module, context.activations[info.name], context.logits)
                 if head is not None:
                     return info.name, head
-    raise ConfigError(
-        f"{context.network.name} has no linear layer that turns the means of a described layer into its logits, and only "
-        "such a network can be repaired exactly: describe the last layer before the head with mean pooling, or retrain "
-        "the network with the artefact painted on all classes alike"
-    )
+    return None
+
+
+def measured_rows(context: AuditContext) -> tuple[Ints, Ints]:
+    """Labelled images to fit on, and labelled images held out to measure on; no block is in both.
+
+    Raises:
+        ConfigError: the images have no labels, or none or all are held out.
+    """
+    held = np.zeros(len(context.images), dtype=bool)
+    held[context.held_out] = True
+    labels = context.images.labels
+    known = np.zeros(len(held), dtype=bool) if labels is None else labels >= 0
+    if not (held & known).any() or not (~held & known).any():
+        raise ConfigError(
+            "a repair is measured on labelled images held out from it: give labels, and a held-out share above 0"
+        )
+    return np.flatnonzero(~held & known), np.flatnonzero(held & known)
+
+
+def held_out_pairs(context: AuditContext, concept: str, target: int, rows: Ints) -> Pairs | None:
+    """Matched pairs among the held-out images, or None where too few tell anything about class c."""
+    pairs = retrieve_pairs(context, concept, rows)
+    if pairs is None or (context.reference[pairs.shown] != target).sum() < FEWEST_PAIRS:
+        return None
+    return pairs
 
 
 def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[Repair, Mitigation]:
@@ -173,67 +177,54 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
 
     Raises:
         ConfigError: the images have no labels, none or all are held out, the network has no linear head, the finding
-            names no unit of its layer (prune), or nothing that can be painted (retrain-head).
+            names no unit of its layer (prune), or nothing that can be painted or is seen in every class (retrain-head).
     """
-    held = np.zeros(len(context.images), dtype=bool)
-    held[context.held_out] = True
-    labels = context.images.labels
-    known = np.zeros(len(held), dtype=bool) if labels is None else labels >= 0
-    if not (held & known).any() or not (~held & known).any():
+    fit, rows = measured_rows(context)
+    found = head_of(context)
+    if found is None:
         raise ConfigError(
-            "a repair is measured on labelled images held out from it: give labels, and a held-out share above 0"
+            f"{context.network.name} has no linear layer that turns the means of a described layer into its logits, and only "
+            "such a network can be repaired exactly: describe the last layer before the head with mean pooling, or retrain "
+            "the network with the artefact painted on all classes alike"
         )
-    layer, head = _head_of(context)
-    artefact = paintable(str(finding["concept"]), context)
+    layer, head = found
+    concept, target = str(finding["concept"]), context.class_names.index(str(finding["class_pair"][0]))
+    artefact = paintable(concept, context)
+    pairs = held_out_pairs(context, concept, target, rows) if artefact is None else None
     pruned = tuple(sorted(_units_in(layer, finding["units"])))
     left = tuple(str(unit) for unit in finding["units"] if str(unit).rpartition("/")[0] != layer)
-    strengths = artefact.strengths if artefact is not None else ()
     if by == "prune" and not pruned:
         raise ConfigError(
             f"finding {finding['id']} names no unit of {layer}, the layer that the linear head reads, so nothing can be "
             "pruned exactly: use --by retrain-head"
         )
-    if by == "retrain-head" and artefact is None:
-        raise ConfigError(
-            f"'{finding['concept']}' cannot be painted onto images, so a head cannot be trained against it: "
-            "use --by prune"
-        )
+    strengths = artefact.strengths if artefact is not None else ()
     middle = strengths[len(strengths) // 2] if strengths else None
     if by == "prune":
         strengths = () if middle is None else (middle,)
     features = _features(context, layer, artefact.name if artefact is not None else "", strengths)
-    fit = np.flatnonzero(~held & known)
     statistics = unit_statistics(context.activations[layer], fit)
     if by == "prune":
         made = head.pruned(pruned, statistics.means)
         words = f"{len(pruned)} of {len(statistics.means)} units of {layer} held at their means in {head.name}"
         done = Repair(made, layer, pruned, left, words)
+    elif artefact is not None:
+        done = _painted_anew(context, head, layer, features, fit, artefact, left)
     else:
-        copies = [features.plain[fit], *(painted[fit] for painted in features.painted.values())]
-        blocks = fit if context.blocks is None else context.blocks[fit]
-        made, penalty = train_head(
-            head.name,
-            np.concatenate(copies),
-            np.tile(context.reference[fit], len(copies)),
-            len(head.bias),
-            np.tile(blocks, len(copies)),
-            context.seed,
-        )
-        label = artefact.label if artefact is not None else ""
-        words = (
-            f"{head.name} trained anew on {len(fit)} images as they are and with {label} of strength "
-            f"{', '.join(f'{s:g}' for s in strengths)} painted on all classes alike (logistic regression, C {penalty:g} by "
-            "blocked cross-validation)"
-        )
-        done = Repair(made, layer, (), left, words)
-    chance = []
+        done = _balanced_anew(context, head, layer, features, fit, concept, left)
+    chance: list[LinearHead] = []
     if pruned and 2 * len(pruned) <= len(statistics.means):
         sets = matched_random_sets({layer: pruned}, {layer: statistics.norms}, RANDOM_SETS, seed=context.seed)
         chance = [head.pruned(drawn[layer], statistics.means) for drawn in sets]
-    rows = np.flatnonzero(held & known)
-    after = None if middle is None else features.painted[middle][rows]
-    target = context.class_names.index(str(finding["class_pair"][0]))
-    lines = _measure(context, rows, features.plain[rows], after, artefact, target, head, made, chance)
+    painted = None if middle is None else features.painted[middle][rows]
+
+    def answers(which: LinearHead) -> Answers:
+        return Answers(which(features.plain[rows]), None if painted is None else which(painted))
+
+    label = "" if artefact is None else artefact.label
+    lines = outcomes(
+        context, rows, target, answers(head), answers(done.head), [answers(one) for one in chance], label, pairs
+    )
     report = Mitigation(
         str(finding["id"]),
         str(finding["title"]),
@@ -242,9 +233,79 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
         context.class_names[target],
         "" if artefact is None else f"{artefact.label} of strength {middle:g}",
         lines,
-        _limitations(artefact, left, chance),
+        _limitations(artefact, pairs, left, chance),
     )
     return done, report
+
+
+def _painted_anew(
+    context: AuditContext,
+    head: LinearHead,
+    layer: str,
+    features: _Features,
+    fit: Ints,
+    artefact: Perturbation,
+    left: tuple[str, ...],
+) -> Repair:
+    """A head trained on the images as they are and with the artefact in every strength, all classes alike."""
+    copies = [features.plain[fit], *(painted[fit] for painted in features.painted.values())]
+    blocks = fit if context.blocks is None else context.blocks[fit]
+    made, penalty = train_head(
+        head.name,
+        np.concatenate(copies),
+        np.tile(context.reference[fit], len(copies)),
+        len(head.bias),
+        np.tile(blocks, len(copies)),
+        context.seed,
+    )
+    words = (
+        f"{head.name} trained anew on {len(fit)} images as they are and with {artefact.label} of strength "
+        f"{', '.join(f'{s:g}' for s in features.painted)} painted on all classes alike (logistic regression, C {penalty:g} by "
+        "blocked cross-validation)"
+    )
+    return Repair(made, layer, (), left, words)
+
+
+def _balanced_anew(
+    context: AuditContext,
+    head: LinearHead,
+    layer: str,
+    features: _Features,
+    fit: Ints,
+    concept: str,
+    left: tuple[str, ...],
+) -> Repair:
+    """A head trained on images weighed so that each class shows the concept in half of its weight.
+
+    Raises:
+        ConfigError: no caption tells which images show it, or fewer than two classes have images with and without it.
+    """
+    said = context.shows(concept)
+    known = np.array([bool(caption) for caption in context.captions or ()], dtype=bool)
+    rows = fit[known[fit]] if said is not None else fit[:0]
+    shown = said[rows] if said is not None else np.zeros(0, dtype=bool)
+    truth = context.reference[rows]
+    weights, mixed = np.ones(len(rows)), 0
+    for kind in np.unique(truth):
+        cells = [(truth == kind) & part for part in (shown, ~shown)]
+        if min(cell.sum() for cell in cells) >= LEAST_CELL:
+            mixed += 1
+            for cell in cells:
+                weights[cell] = (truth == kind).sum() / (2 * cell.sum())
+    if mixed < 2:
+        raise ConfigError(
+            f"'{concept}' cannot be painted onto images, and fewer than two classes have {LEAST_CELL} captioned images with "
+            "it and without it, so a head cannot be trained against it: use --by prune"
+        )
+    blocks = rows if context.blocks is None else context.blocks[rows]
+    made, penalty = train_head(
+        head.name, features.plain[rows], truth, len(head.bias), blocks, context.seed, weights=weights
+    )
+    words = (
+        f"{head.name} trained anew on {len(rows)} images, weighed so that {mixed} classes show '{concept}' in half of their "
+        f"weight (logistic regression, C {penalty:g} by blocked cross-validation)"
+    )
+    return Repair(made, layer, (), left, words)
 
 
 def _units_in(layer: str, units: Sequence[Any]) -> list[int]:
@@ -252,95 +313,16 @@ def _units_in(layer: str, units: Sequence[Any]) -> list[int]:
     return [int(index) for name, _, index in named if name == layer]
 
 
-def _limitations(artefact: Perturbation | None, left: Sequence[str], chance: Sequence[LinearHead]) -> tuple[str, ...]:
+def _limitations(
+    artefact: Perturbation | None, pairs: Pairs | None, left: Sequence[str], chance: Sequence[LinearHead]
+) -> tuple[str, ...]:
     said = ["Held-out images share no block with those the repair was fitted on; the network itself may know them."]
-    if artefact is None:
-        said.append("The concept cannot be painted, so no reliance was measured.")
+    if artefact is None and pairs is None:
+        said.append("The concept cannot be painted and too few held-out pairs show it, so no reliance was measured.")
+    elif artefact is None:
+        said.append("The concept cannot be painted: reliance is that of matched pairs of real images.")
     if left:
         said.append(f"{len(left)} units of the finding lie in other layers and were left as they are ({left[0]} ...).")
     if not chance:
         said.append("No matched random units to compare with: the finding names none of this layer, or most of it.")
     return tuple(said)
-
-
-def _measure(
-    context: AuditContext,
-    rows: Ints,
-    plain: Floats,
-    painted: Floats | None,
-    artefact: Perturbation | None,
-    target: int,
-    before: LinearHead,
-    after: LinearHead,
-    chance: Sequence[LinearHead],
-) -> tuple[Line, ...]:
-    """Every measure for the old head, the new one and the matched random ones, with whole blocks resampled together."""
-    truth = context.reference[rows]
-    blocks = context.blocks_of(rows)
-    count = len(rows) if blocks is None else len(np.unique(blocks))
-
-    def columns(head: LinearHead) -> Floats:
-        """(n, 4): class, right as it is, right when painted, and change into the target class."""
-        first = head(plain).argmax(axis=1)
-        second = first if painted is None else head(painted).argmax(axis=1)
-        moved = (second == target).astype(float) - (first == target)
-        return np.column_stack([truth, first == truth, second == truth, moved])
-
-    tables = [columns(head) for head in (before, after, *chance)]
-    measures: list[tuple[str, int, Callable[[Floats], float]]] = []
-    if painted is not None and artefact is not None:
-        measures.append((f"reliance of {context.class_names[target]}", int((truth != target).sum()), _reliance(target)))
-    measures.append(("accuracy", len(rows), lambda part: float(part[:, 1].mean())))
-    if painted is not None and artefact is not None:
-        measures.append((f"accuracy with {artefact.label}", len(rows), lambda part: float(part[:, 2].mean())))
-    for number, name in enumerate(context.class_names):
-        if (truth == number).any():
-            measures.append((f"accuracy of {name}", int((truth == number).sum()), _of_class(number)))
-    groups = [int(number) for number in np.unique(truth)]
-    measures.append(("worst group", len(rows), _worst(groups, painted is not None)))
-
-    both = np.column_stack([tables[0], tables[1]])
-    lines = []
-    for name, n, measure in measures:
-
-        def pair(part: Floats, measure: Callable[[Floats], float] = measure) -> Floats:
-            first, second = measure(part[:, :4]), measure(part[:, 4:])
-            return np.array([first, second, second - first])
-
-        value, draws = pair(both), block_bootstrap(both, blocks, pair, n=context.draws, seed=context.seed)
-        # A resample may hold no image of a small class; it says nothing about that class.
-        draws = draws[np.isfinite(draws).all(axis=1)]
-        low, high = bootstrap_interval(draws, 0.95, count) if len(draws) > 1 else (np.full(3, np.nan),) * 2
-        estimates = [Estimate(float(v), float(a), float(b)) for v, a, b in zip(value, low, high, strict=True)]
-        lines.append(Line(name, n, estimates[0], estimates[1], estimates[2], _range([measure(t) for t in tables[2:]])))
-    return tuple(lines)
-
-
-def _range(values: Sequence[float]) -> Estimate | None:
-    if not len(values):
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(float(np.mean(values)), float(low), float(high))
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _reliance(target: int) -> Callable[[Floats], float]:
-    return lambda part: _mean(part[part[:, 0] != target, 3])
-
-
-def _of_class(number: int) -> Callable[[Floats], float]:
-    return lambda part: _mean(part[part[:, 0] == number, 1])
-
-
-def _worst(classes: Sequence[int], painted: bool) -> Callable[[Floats], float]:
-    """Accuracy of the worst class, as it is or with the artefact; classes without images are left out."""
-
-    def worst(part: Floats) -> float:
-        of_class = [part[part[:, 0] == number] for number in classes]
-        shares = [mine[:, column].mean() for mine in of_class if len(mine) for column in ((1, 2) if painted else (1,))]
-        return float(min(shares))
-
-    return worst

@@ -18,9 +18,11 @@ from dnd_core.errors import ConfigError, NetworkError, StoreError, StoreMismatch
 from dnd_core.store import write_atomic
 from geoaudit.heads import LinearHead
 from geoaudit.mitigation import By, Mitigation, repair
+from geoaudit.reauditing import audit_again
 from geoaudit.settings import AuditSettings
 
 if TYPE_CHECKING:
+    from dnd_core.captioning import Progress
     from dnd_core.pipeline import Backends
     from geoaudit.audit import Subject
     from geoaudit.cards import ModelCard
@@ -33,9 +35,16 @@ CHECKED = 64
 
 
 def mitigate(
-    run_dir: Path, finding: str, by: By, config: Path | None = None, out: Path | None = None, **progress: Any
+    run_dir: Path,
+    finding: str,
+    by: By,
+    config: Path | None = None,
+    out: Path | None = None,
+    *,
+    again: bool = True,
+    report: Progress | None = None,
 ) -> Mitigation:
-    """Repair the network of a run against one of its findings.
+    """Repair the network of a run against one of its findings, and audit the repaired network anew.
 
     Args:
         run_dir: a finished audit.
@@ -43,7 +52,8 @@ def mitigate(
         by: ``prune`` or ``retrain-head``.
         config: the audit's YAML file; a run of the bundled demonstration does without.
         out: folder of the new checkpoint, card and ``mitigation.json``; below the run by default.
-        progress: ``report`` as of :class:`geoaudit.checks.base.AuditContext`.
+        again: whether to audit the repaired network as the run was, into the folder ``audit`` below ``out``.
+        report: called with (stage, done, total).
 
     Raises:
         DndError: the run, the finding or the network does not allow it; the sentence says why and what does.
@@ -64,16 +74,27 @@ def mitigate(
         if path.exists():
             raise ConfigError(f"{path} is there already and is not overwritten: choose another --out folder")
     # A repair is measured on every image that was held out, not on a sample.
-    context = replace(audit_context(run_dir, audited, **progress), evaluated=np.arange(len(subject.probe)))
-    done, report = repair(context, chosen, by)
+    context = replace(audit_context(run_dir, audited, report), evaluated=np.arange(len(subject.probe)))
+    done, made = repair(context, chosen, by)
     write_checkpoint(checkpoint, target, done.head)
-    new_card = _card(card, target, report)
+    new_card = _card(card, target, made)
     write_card(new_card, target.with_suffix(".json"))
     _check(load_network(target, new_card, channels=subject.network.channels), context, done.head, done.layer)
-    report = replace(report, written={"checkpoint": target.name, "card": target.with_suffix(".json").name})
-    text = json.dumps(report.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
+    made = replace(made, written={"checkpoint": target.name, "card": target.with_suffix(".json").name})
+    # Written before the audit, which takes longer: what was measured survives an interruption.
+    _write(folder, made)
+    if again:
+        told = audit_again(
+            run_dir, folder / "audit", chosen, subject, audited.backends, target, audited.options, report
+        )
+        made = replace(made, reaudit=told)
+        _write(folder, made)
+    return made
+
+
+def _write(folder: Path, made: Mitigation) -> None:
+    text = json.dumps(made.to_dict(), indent=1, sort_keys=True, ensure_ascii=False)
     write_atomic(folder / "mitigation.json", text + "\n")
-    return report
 
 
 def _finding(run_dir: Path, wanted: str) -> Mapping[str, Any]:
@@ -164,24 +185,23 @@ def _json(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} cannot be read ({error}): give the folder of a finished audit") from error
 
 
-def audit_context(run_dir: Path, audited: Audited, **progress: Any) -> AuditContext:
-    """What measures after an audit ask of it, from the run's own arrays.
+def audit_context(run_dir: Path, audited: Audited, report: Progress | None = None) -> AuditContext:
+    """What measures after an audit ask of it, from the run's own arrays and tables.
 
     Args:
         run_dir: the finished audit.
         audited: see :func:`audited_subject`.
-        progress: ``report`` as of :class:`geoaudit.checks.base.AuditContext`.
+        report: called with (stage, done, total).
 
     Raises:
         StoreError: the run lacks its arrays.
     """
-    import pandas as pd
-
     from dnd_core.layers import resolve
-    from geoaudit.checks.base import AuditContext, choose_evaluated
+    from geoaudit.contexts import read_context
 
-    subject, backends, options = audited.subject, audited.backends, audited.options
+    subject = audited.subject
     settings = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    settings.pop("layers", None)
     layers = tuple(resolve(subject.network, subject.layers))
     try:
         activations = {
@@ -190,25 +210,8 @@ def audit_context(run_dir: Path, audited: Audited, **progress: Any) -> AuditCont
         logits = np.load(run_dir / "predictions" / "logits.npy")
     except (OSError, ValueError) as error:
         raise StoreError(f"{run_dir} lacks activations or predictions ({error}): run the audit again") from error
-    labels, predicted, seed = subject.probe.labels, logits.argmax(axis=1), int(settings.get("seed", 0))
-    reference = predicted if labels is None else np.where(labels >= 0, labels, predicted)
-    return AuditContext(
-        network=subject.network,
-        images=subject.probe,
-        layers=layers,
-        neurons=pd.DataFrame(),
-        groups=pd.DataFrame(),
-        activations=activations,
-        logits=logits,
-        encoder=backends.text_encoder,
-        definitions={},
-        evaluated=choose_evaluated(reference, options.evaluated, seed),
-        held_out=subject.held_out,
-        seed=seed,
-        draws=options.draws,
-        pooling=settings["probing"]["pooling"],
-        **progress,
-    )
+    given = DescribeConfig.from_dict(settings)
+    return read_context(run_dir, subject, layers, activations, logits, audited.backends, given, audited.options, report)
 
 
 def write_checkpoint(source: Path, target: Path, head: LinearHead) -> None:
@@ -224,7 +227,7 @@ def write_checkpoint(source: Path, target: Path, head: LinearHead) -> None:
     """
     import torch
 
-    from geoaudit.networks.checkpoints import read_checkpoint
+    from dnd_core.checkpoints import read_checkpoint
 
     read_checkpoint(source)
     if source.suffix == ".safetensors":

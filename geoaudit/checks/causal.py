@@ -134,13 +134,18 @@ class Ablation:
         after, others = called[number], np.delete(called, number, axis=0).mean(axis=0)
         before = (self.plain[mask].argmax(axis=1) == target).astype(float)
         rows = self.rows[mask]
+        if len(rows) < FEWEST:
+            none = Effect(0.0, (-1.0, 1.0), 1.0, len(rows))
+            return none, none
         own, gap = float((before - after).mean()), float((others - after).mean())
-        if len(rows) < FEWEST or min(own, gap) < MIN_EFFECT:
+        if min(own, gap) < MIN_EFFECT:
             return Effect(own, (-1.0, 1.0), 1.0, len(rows)), Effect(gap, (-1.0, 1.0), 1.0, len(rows))
         return effect_of(context, rows, before, after), effect_of(context, rows, others, after)
 
     def chance_gaps(self, target: int, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The gap of each random set against the others: what the gate would say of units that mean nothing."""
+        if not mask.any():
+            return np.zeros(0)
         share = (self.random[:, mask].argmax(axis=2) == target).mean(axis=1)
         total = share.sum()
         others = (total - share) / max(1, len(share) - 1)

@@ -217,7 +217,7 @@ def test_mitigate_from_a_run_to_a_checkpoint_that_loads(run, tmp_path: Path) -> 
 
     folder, config, model = run
     before = hashlib.sha256(model.checkpoint.read_bytes()).hexdigest()
-    report = mitigate(folder, "F01", "retrain-head", config, tmp_path / "out")
+    report = mitigate(folder, "F01", "retrain-head", config, tmp_path / "out", again=False)
     lines = lines_of(report)
     assert lines["reliance of meadow"].change.value < -0.2
     network = load_network(
