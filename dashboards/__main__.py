@@ -15,8 +15,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; this machine only by default")
     parser.add_argument("--base-path", default="", help="path below which a proxy shows it")
+    parser.add_argument("--config", type=Path, help="the audit's configuration, to measure prunings with")
     given = parser.parse_args()
-    serve(given.run_dir, port=given.port, host=given.host, base=given.base_path)
+    serve(given.run_dir, port=given.port, host=given.host, base=given.base_path, config=given.config)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ __all__ = [
 ]  # fmt: skip
 
 _STATUS_COLOURS = {"labelled": "#0072B2", "weak": "#E69F00", "abstained": "#999999", "dead": "#56565a"}
-TONES = {"without the concept": "#D55E00", "without as many random neurons": "#7f7f7f"}
+TONES = {"without these neurons": "#D55E00", "without as many random neurons": "#7f7f7f"}
+CHANGE_COLUMNS = (
+    "accuracy_before", "accuracy_after", "change", "low", "high", "random_mean", "random_low", "random_high", "gap",
+    "gap_low", "gap_high",
+)  # fmt: skip
 KINDS = {"in a concept": "#0072B2", "on its own": "#E69F00"}
 BELOW = alt.Legend(orient="bottom", labelLimit=400)
 COUNTS = alt.Axis(values=[0, 1, 10, 100, 1000, 10_000, 100_000])

@@ -10,10 +10,22 @@ from urllib.parse import quote, urlencode, urlsplit
 from dnd_core.errors import StoreError
 from geoaudit.results import Results, open_run
 
-__all__ = ["BASE_VARIABLE", "RUN_VARIABLE", "address", "base_path", "current", "origin", "run_folder", "stamp"]
+__all__ = [
+    "BASE_VARIABLE",
+    "CONFIG_VARIABLE",
+    "RUN_VARIABLE",
+    "address",
+    "base_path",
+    "current",
+    "origin",
+    "run_folder",
+    "stamp",
+]
 
 RUN_VARIABLE = "GEOAUDIT_RUN"
 BASE_VARIABLE = "GEOAUDIT_BASE_PATH"
+# The audit's YAML file, for work that needs the network again; set where the server is started, never by a visitor.
+CONFIG_VARIABLE = "GEOAUDIT_CONFIG"
 _WATCHED = ("manifest.json", "layers.json", "audit.json", "neurons.parquet", "groups.parquet", "images.parquet")
 
 _lock = threading.Lock()

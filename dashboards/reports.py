@@ -1,18 +1,15 @@
-"""Reports made in a process of their own, so that no page waits and no heavy library is loaded here."""
+"""The reports that can be made, and making them in the background."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-from typing import IO
 
-__all__ = ["REPORTS", "Job", "Report", "job_of", "start"]
+from dashboards import jobs
+from dashboards.jobs import Job
+
+__all__ = ["REPORTS", "Report", "job_of", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,58 +35,12 @@ REPORTS: dict[str, Report] = {
 }
 
 
-@dataclass
-class Job:
-    """A report being made.
-
-    Attributes:
-        formats: what is made.
-        started: seconds of the monotonic clock.
-
-    """
-
-    formats: tuple[str, ...]
-    started: float
-    process: subprocess.Popen[bytes]
-    output: IO[bytes] = field(repr=False)
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def failed(self) -> bool:
-        return self.process.poll() not in (None, 0)
-
-    @property
-    def seconds(self) -> float:
-        """Since the start."""
-        return monotonic() - self.started
-
-    def said(self) -> str:
-        """The end of what the process printed."""
-        self.output.seek(0)
-        return self.output.read().decode("utf-8", "replace")[-2000:].strip()
-
-
-_jobs: dict[Path, Job] = {}
-_lock = threading.Lock()
-
-
 def job_of(root: Path) -> Job | None:
     """The last job for a run; every visitor sees the same."""
-    return _jobs.get(root)
+    return jobs.job_of(root, "reports")
 
 
 def start(root: Path, formats: Sequence[str]) -> Job:
     """Make reports in the background; a job already running for this run goes on and is returned instead."""
-    wanted = tuple(name for name in formats if name in REPORTS)
-    with _lock:
-        known = _jobs.get(root)
-        if known is not None and known.running:
-            return known
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - read later, gone with the process
-        command = [sys.executable, "-m", "geoaudit.cli", "report", str(root), "--formats", ",".join(wanted)]
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        _jobs[root] = Job(wanted, monotonic(), process, output)
-        return _jobs[root]
+    wanted = [name for name in formats if name in REPORTS]
+    return jobs.start(root, "reports", wanted, ["report", str(root), "--formats", ",".join(wanted)])

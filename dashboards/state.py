@@ -14,6 +14,7 @@ import streamlit as st
 __all__ = ["choice", "choices", "degrees", "page_number", "put", "share", "switch", "words"]
 
 T = TypeVar("T")
+NONE = "none"
 
 
 def put(name: str, value: str) -> None:
@@ -69,22 +70,23 @@ def choices(
     start = [option for option in default if option in options]
 
     def parse(text: str) -> list[str]:
+        # A word that is no choice, as in ``groups=none``, chooses nothing: an empty value would mean the default.
         return [part for part in text.split("|") if part in options]
 
     key = _prepare(name, parse, start)
     st.session_state[key] = [option for option in st.session_state[key] if option in options]
     found: list[str] = st.multiselect(
         title, list(options), key=key, format_func=lambda option: options.get(option, option), placeholder=placeholder,
-        on_change=_written, args=(name, "|".join, start),
+        on_change=_written, args=(name, lambda chosen: "|".join(chosen) or NONE, start),
     )  # fmt: skip
     return found
 
 
-def words(name: str, title: str, placeholder: str = "") -> str:
-    """Text that is searched for."""
-    key = _prepare(name, lambda text: text[:300], "")
+def words(name: str, title: str, placeholder: str = "", most: int = 300) -> str:
+    """Text of at most ``most`` characters."""
+    key = _prepare(name, lambda text: text[:most], "")
     return str(
-        st.text_input(title, key=key, placeholder=placeholder, max_chars=300, on_change=_written, args=(name, str, ""))
+        st.text_input(title, key=key, placeholder=placeholder, max_chars=most, on_change=_written, args=(name, str, ""))
     ).strip()
 
 

@@ -203,7 +203,9 @@ def diff(run_a: Path, run_b: Path, json: bool = False) -> int:
     return 3 if found.problems else 0
 
 
-def dashboard(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "") -> None:
+def dashboard(
+    run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "", config: Path | None = None
+) -> None:
     """Show a run in the browser: pages and map tiles, one process on one port, until stopped.
 
     Args:
@@ -211,10 +213,11 @@ def dashboard(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_pat
         port: to listen on.
         host: address to listen on; this machine only by default. The pages have no log-in.
         base_path: path below which a proxy shows it, such as /audits/7.
+        config: the audit's configuration, with which new prunings are measured; a run of the demonstration does without.
     """
     from geoaudit.serving import serve
 
-    serve(run_dir, port, host, base_path)
+    serve(run_dir, port, host, base_path, config)
 
 
 def checks() -> None:

@@ -28,6 +28,7 @@ __all__ = ["ClassChange", "Pruning", "chosen_units", "prune"]
 VERSION = 1
 RANDOM_SETS = 20
 FOLDER = "prunings"
+OUTPUT = "output"
 
 Report = Callable[[str, int, int], None]
 
@@ -104,8 +105,11 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 def chosen_units(run_dir: Path, units: Sequence[str], groups: Sequence[int]) -> tuple[UnitId, ...]:
     """The units asked for by name and those of the groups, each once, sorted.
 
+    Units of the output are left out of groups, as in an audit's ablation: without its logit a class is gone whatever the
+    network looks at.
+
     Raises:
-        ConfigError: none is asked for, or the run has no such unit or group.
+        ConfigError: none is asked for, one is of the output, or the run has no such unit or group.
     """
     from geoaudit.results import open_run
 
@@ -116,12 +120,14 @@ def chosen_units(run_dir: Path, units: Sequence[str], groups: Sequence[int]) -> 
             found.add(results.unit(name).id)
         except StoreError as error:
             raise ConfigError(str(error)) from error
+        if name.startswith(f"{OUTPUT}/"):
+            raise ConfigError(f"{name} is a class of the output itself: name units of the layers before it")
     for group in groups:
         members = results.group_units(group)
         if not members:
             known = ", ".join(str(int(number)) for number in results.groups["group"][:12])
             raise ConfigError(f"{run_dir} has no concept group {group}; it has {known or 'none'}")
-        found.update(members)
+        found.update(unit for unit in members if unit.layer != OUTPUT)
     if not found:
         raise ConfigError("name what to prune: --units layer4/5,layer4/9, --groups 0,3, or both")
     return tuple(sorted(found))

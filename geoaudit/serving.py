@@ -16,11 +16,11 @@ __all__ = ["command", "serve"]
 SCREENS = "dashboards"
 
 
-def command(run_dir: Path, port: int, host: str, base_path: str) -> list[str]:
+def command(run_dir: Path, port: int, host: str, base_path: str, config: Path | None = None) -> list[str]:
     """The command line that serves a run.
 
     Raises:
-        ConfigError: the folder, the port or the path cannot be served, or the screens are not installed.
+        ConfigError: the folder, the port, the path or the configuration cannot be used, or the screens are not installed.
 
     """
     if not run_dir.is_dir():
@@ -29,22 +29,28 @@ def command(run_dir: Path, port: int, host: str, base_path: str) -> list[str]:
         raise ConfigError(f"--port must be 1 to 65535, not {port}")
     if any(part in ("", ".", "..") for part in base_path.strip("/").split("/")) and base_path.strip("/"):
         raise ConfigError(f"--base_path must be a plain path such as /audits/7, not {base_path!r}")
+    if config is not None and not config.is_file():
+        raise ConfigError(f"--config {config} is not a file: give the YAML file of the audit")
     if find_spec(SCREENS) is None or find_spec("streamlit") is None:
         raise ConfigError("the dashboard is not installed here: install geoaudit with its dependencies")
     given = ["--port", str(port), "--host", host]
     if base_path.strip("/"):
         given += ["--base-path", base_path]
+    if config is not None:
+        given += ["--config", str(config.resolve())]
     return [sys.executable, "-m", SCREENS, str(run_dir.resolve()), *given]
 
 
-def serve(run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "") -> None:
+def serve(
+    run_dir: Path, port: int = 8501, host: str = "127.0.0.1", base_path: str = "", config: Path | None = None
+) -> None:
     """Serve a run until stopped; does not return.
 
     Raises:
         ConfigError: it cannot be served; see :func:`command`.
 
     """
-    line = command(run_dir, port, host, base_path)
+    line = command(run_dir, port, host, base_path, config)
     _free(host, port)
     sys.stdout.flush()
     os.execv(line[0], line)  # noqa: S606 - no shell is wanted

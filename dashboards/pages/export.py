@@ -7,6 +7,7 @@ import html
 import streamlit as st
 
 from dashboards.components import clean, figure, opened, prose, title
+from dashboards.following import follow
 from dashboards.loading import address
 from dashboards.reports import REPORTS, job_of, start
 from dashboards.reviews import Reviews
@@ -30,7 +31,7 @@ def show() -> None:
         ["html", "pdf"],
     )
     job = job_of(results.root)
-    running = job is not None and job.running
+    running = job is not None and job.state == "running"
     if st.button("Make the reports", type="primary", icon=":material/play_arrow:", disabled=running or not chosen):
         try:
             reviews = Reviews(results.root)
@@ -40,29 +41,9 @@ def show() -> None:
             st.error(clean(error))
         start(results.root, chosen)
         st.rerun()
-    _progress(results)
+    if job is not None:
+        follow(results.root, "reports", ", ".join(REPORTS[name].file for name in job.about))
     _files(results)
-
-
-@st.fragment(run_every=1.5)
-def _progress(results: Results) -> None:
-    job = job_of(results.root)
-    if job is None:
-        return
-    names = ", ".join(REPORTS[name].file for name in job.formats)
-    if job.running:
-        st.session_state["_making"] = True
-        st.info(
-            f"Making {names}: {figure(job.seconds, 0)} s so far. The pages stay usable.",
-            icon=":material/hourglass_top:",
-        )
-    elif job.failed:
-        st.error("The reports could not be made.", icon=":material/error:")
-        prose(job.said())
-    else:
-        st.success(f"Made {names}.", icon=":material/check:")
-        if st.session_state.pop("_making", False):
-            st.rerun(scope="app")
 
 
 def _files(results: Results) -> None:

@@ -103,9 +103,10 @@ def run(tmp_path_factory):
         "model": {"name": subject.network.name, "fingerprint": subject.network.fingerprint},
         "probe": {"fingerprint": subject.probe.fingerprint},
     }))  # fmt: skip
-    rows = [{"layer": "layer4", "unit": unit, "status": "labelled", "label": "haze", "group": 0} for unit in range(96)]
+    rows = [{"layer": "output", "unit": 2, "status": "labelled", "label": "haze", "group": 3}]
+    rows += [{"layer": "layer4", "unit": unit, "status": "labelled", "label": "haze", "group": 0} for unit in range(96)]
     pd.DataFrame(rows).to_parquet(folder / "neurons.parquet")
-    members = json.dumps(["layer4/17", "layer4/19"])
+    members = json.dumps(["layer4/17", "layer4/19", "output/2"])
     pd.DataFrame([{"group": 3, "name": "haze", "units": members, "threshold": 0.5}]).to_parquet(
         folder / "groups.parquet"
     )
@@ -136,7 +137,7 @@ def test_what_cannot_be_pruned_is_said(run, tmp_path: Path) -> None:
     folder, config = run
     for units, groups, words in (
         ([], [], "name what to prune"), (["layer4/960"], [], "has no unit"), (["x"], [], "table of neurons"),
-        ([], [9], "no concept group 9; it has 3"),
+        ([], [9], "no concept group 9; it has 3"), (["output/2"], [], "class of the output itself"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             chosen_units(folder, units, groups)
