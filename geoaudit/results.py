@@ -229,7 +229,8 @@ class Results(Mapped):
 
     @cached_property
     def _records(self) -> list[dict[Any, Any]]:
-        return self.neurons.to_dict("records")
+        records: list[dict[Any, Any]] = self.neurons.to_dict("records")
+        return records
 
     @property
     def unit_ids(self) -> tuple[UnitId, ...]:

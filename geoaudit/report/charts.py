@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,23 +44,24 @@ def library() -> str:
     return script
 
 
-def charts(results: Results, content: Mapping[str, Any]) -> list[Chart]:
-    """Those charts that the run has figures for."""
-    made = []
-    if content["accuracy"]:
-        made.append(_accuracy(content["accuracy"]))
-    lean = _reliance(results)
-    if lean is not None:
-        made.append(lean)
-    if content["layers"]:
-        made.append(_statuses(content["layers"]))
-    fit = _fit(results)
-    if fit is not None:
-        made.append(fit)
-    return made
+def charts(results: Results, content: Mapping[str, Any], width: int = _WIDTH) -> list[Chart]:
+    """Those charts that the run has figures for.
+
+    Args:
+        results: the run.
+        content: of the report.
+        width: of the plotting area in pixels; a narrow one keeps letters legible where the picture is set small.
+    """
+    drawn = [
+        ("accuracy", _accuracy(content["accuracy"]) if content["accuracy"] else None),
+        ("reliance", _reliance(results)),
+        ("status", _statuses(content["layers"]) if content["layers"] else None),
+        ("fit", _fit(results)),
+    ]
+    return [_finish(name, chart.properties(width=width), width) for name, chart in drawn if chart is not None]
 
 
-def _finish(name: str, chart: Any) -> Chart:
+def _finish(name: str, chart: Any, width: int) -> Chart:
     import vl_convert
 
     title = say(f"chart.{name}")
@@ -69,16 +71,26 @@ def _finish(name: str, chart: Any) -> Chart:
         .configure_view(stroke=None)
         .configure_axis(
             labelColor="currentColor", titleColor="currentColor", tickColor="currentColor", domainColor="currentColor",
-            gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelLimit=190,
+            gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelLimit=min(190, width * 2 // 3),
             titleFontWeight="normal", labelFontSize=12, titleFontSize=12, labelFont=FONT, titleFont=FONT,
         )
+        .configure_axisX(labelOverlap="parity", labelFlush=False)
         .configure_legend(labelColor="currentColor", titleColor="currentColor", labelFont=FONT, labelFontSize=12)
     )  # fmt: skip
     # Text is measured with the report's own font, so that the picture does not depend on the machine.
     vl_convert.register_font_directory(str(resources.files("geoaudit.report").joinpath("fonts")))
-    spec = json.loads(chart.to_json(indent=None))
+    spec = _fitted(json.loads(chart.to_json(indent=None)), width)
     svg: str = vl_convert.vegalite_to_svg(json.dumps(spec))
     return Chart(name, title, spec, _own_names(svg, name))
+
+
+def _fitted(spec: dict[str, Any], width: int) -> dict[str, Any]:
+    """The specification with titles of the lower axis broken into lines that are no wider than the plot."""
+    for part in (spec, *spec.get("layer", ())):
+        axis = part.get("encoding", {}).get("x", {})
+        if isinstance(axis.get("title"), str):
+            axis["title"] = textwrap.wrap(axis["title"], max(20, width // 6))
+    return spec
 
 
 def _own_names(svg: str, prefix: str) -> str:
@@ -91,7 +103,7 @@ def _own_names(svg: str, prefix: str) -> str:
     return re.sub(r'(id="|url\(#)(clip\d+)("|\))', renamed, svg)
 
 
-def _accuracy(table: Mapping[str, Any]) -> Chart:
+def _accuracy(table: Mapping[str, Any]) -> Any:
     import altair as alt
     import pandas as pd
 
@@ -111,10 +123,10 @@ def _accuracy(table: Mapping[str, Any]) -> Chart:
         x=alt.X("low:Q", title=say("chart.accuracy.x")), x2="high:Q"
     )
     dots = base.mark_point(color=ACCENT, filled=True, size=70, opacity=1).encode(x=x, tooltip=tip)
-    return _finish("accuracy", (bars + whisker + dots).properties(width=_WIDTH, height=alt.Step(26)))
+    return (bars + whisker + dots).properties(height=alt.Step(26))
 
 
-def _reliance(results: Results) -> Chart | None:
+def _reliance(results: Results) -> Any:
     import altair as alt
     import pandas as pd
 
@@ -124,11 +136,15 @@ def _reliance(results: Results) -> Chart | None:
     if len(strongest) == 0:
         return None
     rows = pd.DataFrame([
-        {"pair": f"{plain(frame.at[i, 'concept'], 24)} → {plain(frame.at[i, 'class'], 18)}", "reliance": float(values[i]),
+        {"pair": say("chart.reliance.pair", name=plain(frame.at[i, "class"], 18), concept=plain(frame.at[i, "concept"], 28)),
+         "reliance": float(values[i]),
          "low": _number(frame.at[i, "reliance_low"]), "high": _number(frame.at[i, "reliance_high"]),
          "proven": bool((_number(frame.at[i, "grade"]) or 0) >= 2)}
         for i in values.loc[strongest].sort_values(ascending=False, kind="stable").index[:16]
     ])  # fmt: skip
+    # Two pairs that look alike once shortened must not share a line.
+    again = rows.groupby("pair").cumcount()
+    rows["pair"] += [f" ({number + 1})" if number else "" for number in again]
     colour = alt.condition("datum.proven", alt.value(WARM), alt.value(QUIET))
     x = alt.X("reliance:Q", title=say("chart.reliance.x"), axis=alt.Axis(format="+.2f", tickCount=5))
     base = alt.Chart(rows).encode(y=alt.Y("pair:N", title=None, sort=None))
@@ -141,7 +157,7 @@ def _reliance(results: Results) -> Chart | None:
     zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[3, 3], opacity=0.6).encode(
         x="zero:Q", color=alt.value("currentColor")
     )  # fmt: skip
-    return _finish("reliance", (zero + whisker + dots).properties(width=_WIDTH, height=alt.Step(24)))
+    return (zero + whisker + dots).properties(height=alt.Step(24))
 
 
 def _number(value: Any) -> float | None:
@@ -151,7 +167,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _statuses(layers: Sequence[Mapping[str, Any]]) -> Chart:
+def _statuses(layers: Sequence[Mapping[str, Any]]) -> Any:
     import altair as alt
     import pandas as pd
 
@@ -171,10 +187,10 @@ def _statuses(layers: Sequence[Mapping[str, Any]]) -> Chart:
             tooltip=["layer:N", "status:N", "neurons:Q"],
         )
     )
-    return _finish("status", chart.properties(width=_WIDTH, height=alt.Step(30)))
+    return chart.properties(height=alt.Step(30))
 
 
-def _fit(results: Results) -> Chart | None:
+def _fit(results: Results) -> Any:
     import altair as alt
     import pandas as pd
 
@@ -202,4 +218,4 @@ def _fit(results: Results) -> Chart | None:
             tooltip=["word:N", "bin:Q", "neurons:Q"],
         )
     )
-    return _finish("fit", bars.properties(width=_WIDTH, height=190))
+    return bars.properties(height=190)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dnd_core.store import file_sha256
-from geoaudit.report.tables import accuracy_table, group_rows, layer_counts
+from geoaudit.gate import is_unsuitable
+from geoaudit.report.tables import accuracy_table, area_table, group_rows, layer_counts
 from geoaudit.report.text import figure, hectares, interval, lines, percent, plain, probability, seconds
 from geoaudit.report.wording import count, say
 from geoaudit.results import Results
@@ -27,6 +28,7 @@ def content(results: Results) -> dict[str, Any]:
     return {
         "title": say("title" if results.is_audit else "title.describe", model=model),
         "model": model,
+        "tool": _tool(results),
         "state": results.state,
         "problems": [plain(problem.sentence) for problem in results.problems],
         "verdict": light,
@@ -37,6 +39,7 @@ def content(results: Results) -> dict[str, Any]:
         "has_audit": bool(results.audit),
         "checks": [_check(check) for check in results.checks],
         "accuracy": accuracy,
+        "areas": area_table(results),
         "notes": [lines(note["message"], 500) for note in results.audit.get("notes", ())],
         "gate": _gate(results.audit.get("gate")),
         "layers": layer_counts(results),
@@ -54,6 +57,13 @@ def _model(results: Results) -> str:
         if isinstance(holder, Mapping) and holder.get("name"):
             return plain(holder["name"], 80)
     return plain(results.root.resolve().name, 80)
+
+
+def _tool(results: Results) -> str:
+    """Name and version of what made the run."""
+    tool = results.manifest.get("tool") or results.audit.get("tool") or "geoaudit"
+    parts = [tool.get("name"), tool.get("version")] if isinstance(tool, Mapping) else [tool]
+    return plain(" ".join(str(part) for part in parts if part), 60)
 
 
 def _ordered(results: Results) -> list[dict[str, Any]]:
@@ -75,6 +85,8 @@ def verdict(results: Results) -> dict[str, Any]:
         light, sentence = "grey", say("verdict.grey.describe")
     elif severities & set(ALARMING):
         light, sentence = "red", say("verdict.red.sentence")
+    elif any(is_unsuitable(check) for check in results.checks):
+        light, sentence = "grey", say("verdict.grey.unsuitable")
     elif "minor" in severities:
         light, sentence = "amber", say("verdict.amber.minor.sentence")
     elif unsure or unsure_findings:
@@ -105,6 +117,8 @@ def _next(results: Results, findings: Sequence[Mapping[str, Any]]) -> list[str]:
     unsure = [
         f"“{plain(check['title'])}”" for check in results.checks if check["status"] in ("inconclusive", "not_run")
     ]
+    if any(is_unsuitable(check) for check in results.checks):
+        advice.insert(0, say("next.unsuitable"))
     if unsure:
         advice.append(say("next.open", rules=", ".join(unsure)))
     return advice or [say("next.none")]
@@ -182,8 +196,7 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "confidence": figure(finding.get("label_confidence")),
         "prevalence": percent(finding.get("prevalence")),
         "false_alarm": _alarm(alarm, results) if isinstance(alarm, (int, float)) else lines(alarm, 300) or "\u2013",
-        "area": hectares(area.get("estimate")),
-        "area_interval": " to ".join(map(hectares, area["ci"])) if area.get("ci") else "",
+        "area": _area(area),
         "grade": finding.get("evidence_grade"),
         "ladder": [_rung(grade, finding, grades) for grade in (1, 2, 3, 4)],
         "examples": [int(image) for image in finding.get("examples", ())],
@@ -195,6 +208,18 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "decision": _decision(finding.get("decision")),
         "fingerprint": plain(finding["fingerprint"], 64),
     }  # fmt: skip
+
+
+def _area(area: Mapping[str, Any]) -> str:
+    """Hectares with their interval and which ground they are; empty where there is none."""
+    if figure(area.get("estimate")) == "\u2013":
+        return ""
+    said = hectares(area["estimate"])
+    ends: list[Any] = area.get("ci") or []
+    known = len(ends) == 2 and None not in ends
+    between = say("finding.area.between", area=said, low=hectares(ends[0]), high=hectares(ends[1])) if known else ""
+    meaning = lines(area.get("meaning"), 300)
+    return (between or say("finding.area.of", area=said)) + (f": {meaning}" if meaning else "")
 
 
 def _units(finding: Mapping[str, Any]) -> list[str]:

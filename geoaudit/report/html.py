@@ -15,7 +15,7 @@ from geoaudit.report.atlas import MAP_THUMB, Atlas, anchor
 from geoaudit.report.charts import Chart, charts, library
 from geoaudit.report.content import content
 from geoaudit.report.pictures import ContactSheet, Place, open_rgb
-from geoaudit.report.text import figure, percent, plain
+from geoaudit.report.text import areas, figure, percent, plain, share_interval, shares
 from geoaudit.report.wording import say
 from geoaudit.results import Results, Unit
 
@@ -63,7 +63,7 @@ def page(results: Results) -> str:
         layer_names=list(dict.fromkeys(neuron["layer"] for neuron in neurons)),
         glossary=GLOSSARY,
         longest=max([stage["seconds"] for stage in said["stages"]] or [1.0]) or 1.0,
-        footer=f"{plain(results.manifest.get('tool', 'geoaudit'), 60)} · {say('method.source')}",
+        footer=f"{said['tool']} · {say('method.source')}",
         tile=_Tiles(results, tiles, names),
         said=lambda image: _said(results, image, names),
         scale_of=_scale,
@@ -72,6 +72,10 @@ def page(results: Results) -> str:
         short=lambda unit: plain(unit, 40),
         signed=lambda value: figure(value, signed=True),
         pct=percent,
+        areas=areas,
+        shares=shares,
+        share_interval=share_interval,
+        number=lambda value: "" if value is None else value,
     )
 
 

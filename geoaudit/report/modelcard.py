@@ -9,7 +9,7 @@ from typing import Any
 
 from dnd_core.errors import StoreError
 from geoaudit.report.content import content
-from geoaudit.report.text import figure, percent, plain
+from geoaudit.report.text import LIMIT, areas, figure, plain, shares
 from geoaudit.report.wording import say
 from geoaudit.results import Results
 
@@ -71,8 +71,8 @@ def _split(card: str) -> tuple[dict[str, Any], str]:
     return metadata, card[found.end() :]
 
 
-def _escape(text: Any) -> str:
-    return _MARKS.sub(r"\\\1", plain(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+def _escape(text: Any, limit: int = LIMIT) -> str:
+    return _MARKS.sub(r"\\\1", plain(text, limit)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
 
 
 def _metadata(old: Mapping[str, Any], results: Results, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,17 +134,29 @@ def _evaluation(said: Mapping[str, Any]) -> str:
     heads = [say(key) for key in ("column.class", "column.n", "column.producers", "column.users")]
     rows = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|"]
     for row in table["classes"]:
-        shares = [_share(row[key]) for key in ("producers", "users")]
-        rows.append(f"| {_escape(row['name'])} | {row['n']} | {' | '.join(shares)} |")
-    lead = say("accuracy.lead" if table["clustered"] else "accuracy.lead.simple")
-    return (
-        f"{_BEGIN}\n{lead} {say('accuracy.overall')}: {_share(table['overall'])}.\n\n" + "\n".join(rows) + f"\n{_END}"
-    )
+        found = [shares(row[key]) for key in ("producers", "users")]
+        rows.append(f"| {_escape(row['name'])} | {row['n']} | {' | '.join(found)} |")
+    text = f"{table['lead']}\n\n" + "\n".join(rows)
+    return f"{_BEGIN}\n{text}\n\n{_areas(said['areas'])}\n{_END}"
 
 
-def _share(entry: Mapping[str, Any]) -> str:
-    ends = f" ({percent(entry['low'])} \u2013 {percent(entry['high'])})" if entry["low"] is not None else ""
-    return percent(entry["estimate"]) + ends
+def _areas(table: Mapping[str, Any]) -> str:
+    """True areas of the classes, or why there are none."""
+    if not table["rows"]:
+        return _escape(table["reason"], 700)
+    heads = [say(key) for key in ("column.class", "column.mapped", "column.area", "column.producers", "column.users")]
+    rows = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---:|"]
+    for row in table["rows"]:
+        cells = [
+            _escape(row["name"]),
+            areas(row["mapped"]),
+            areas(row["area"]),
+            shares(row["producers"]),
+            shares(row["users"]),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    notes = "".join(f"\n\n{_escape(note, 500)}" for note in table["notes"])
+    return f"### {say('accuracy.area')}\n\n{_escape(table['lead'], 700)}\n\n" + "\n".join(rows) + notes
 
 
 def _examination(said: Mapping[str, Any]) -> str:

@@ -22,8 +22,8 @@ from geoaudit.report.charts import charts
 from geoaudit.report.content import content
 from geoaudit.report.html import GLOSSARY
 from geoaudit.report.pictures import encode, open_rgb
-from geoaudit.report.text import figure, hectares, percent, plain
-from geoaudit.report.typefaces import FAMILIES, font_folder, printable
+from geoaudit.report.text import areas, figure, percent, plain, share_interval, shares
+from geoaudit.report.typefaces import FAMILIES, font_folder, printable, shown
 from geoaudit.report.wording import say
 from geoaudit.results import Results, TopImage
 
@@ -31,7 +31,9 @@ __all__ = ["ReportError", "document"]
 
 STANDARD: Literal["a-2a"] = "a-2a"
 _MOST_FINDINGS, _LEAST_FINDINGS, _MOST_ROWS = 8, 2, 60
-_GALLERY, _MOST_GROUPS, _MOST_CLASSES, _MOST_SCENES = 16, 24, 40, 2
+_GALLERY, _MOST_GROUPS, _FEW_GROUPS, _MOST_CLASSES, _MOST_SCENES = 12, 24, 12, 40, 2
+_HEADS, _GLANCE, _MOST_DECISIONS = 7, 12, 12
+_CHART = 215
 _CELL = 72
 
 
@@ -95,7 +97,7 @@ class _Document:
         findings = [self._finding(finding) for finding in said["findings"][:full]]
         others = said["findings"][full : full + _MOST_ROWS]
         hidden = len(said["findings"]) - full - len(others)
-        accuracy, area = _accuracy(said["accuracy"])
+        anchors = [finding["anchor"] for finding in findings]
         maps = self._maps()
         lead = next((finding for finding in findings if finding["map"]), None)
         hero = lead["map"] if lead else maps[0] if maps else None
@@ -106,21 +108,28 @@ class _Document:
             "hero": hero, "maps": maps, "classes_map": self._classes(), "findings": findings,
             "suppressed": [self._finding(finding) for finding in said["suppressed"][:_MOST_FINDINGS]],
             "others": [[f["id"], f["severity_word"], f["title"], f["effect"], f["q"]] for f in others],
-            "more": say("more.findings", n=hidden) if hidden > 0 else "", "accuracy": accuracy, "area": area,
+            "more": say("more.findings", n=hidden) if hidden > 0 else "",
+            "accuracy": _accuracy(said["accuracy"]), "area": _areas(said["areas"]),
+            "heads": [{"severity": f["severity"], "word": f["severity_word"], "title": f["title"],
+                       "anchor": f["anchor"] if f["anchor"] in anchors else ""} for f in said["findings"][:_HEADS]],
+            "more_heads": _more(len(said["findings"]) - _HEADS),
+            "glance": [{"status": k["status"], "word": k["word"], "title": k["title"]} for k in said["checks"][:_GLANCE]],
+            "more_glance": _more(len(said["checks"]) - _GLANCE),
             "layers": [[row["layer"], *(str(row[name]) for name in ("labelled", "weak", "abstained", "dead", "total"))]
                        for row in said["layers"]],
             "charts": self._charts(said), "gallery": self._gallery(),
-            "groups": [[row["name"], str(len(row["units"])), row["leaning"], figure(row["reliance"], signed=True),
-                        row["reliance_ci"], figure(row["loss"], signed=True)] for row in said["groups"][:_MOST_GROUPS]],
+            **_groups(said["groups"]),
             "attributions": [[row["name"], row["licence"], row["text"]] for row in said["attributions"]],
-            "decisions": [[f["id"], f["title"], f["decision_line"]] for f in findings] or [["\u2013", say("findings.none"), ""]],
+            "decisions": [*([f["id"], f["title"], _decision(f["decision"])] for f in said["findings"][:_MOST_DECISIONS]),
+                          ["", say("sign.whole"), ""]],
+            "more_decisions": _more(len(said["findings"]) - _MOST_DECISIONS),
         }  # fmt: skip
 
-    def _save(self, image: Image.Image, alt: str, kind: str = "JPEG") -> dict[str, str]:
+    def _save(self, image: Image.Image, alt: str, kind: str = "JPEG") -> dict[str, Any]:
         self.pictures += 1
         name = f"picture-{self.pictures:03d}.{'jpg' if kind == 'JPEG' else 'png'}"
         (self.root / name).write_bytes(encode(image, kind, quality=86))
-        return {"file": name, "alt": plain(alt, 200)}
+        return {"file": name, "alt": plain(alt, 200), "aspect": image.height / image.width}
 
     def _finding(self, finding: Mapping[str, Any]) -> dict[str, Any]:
         raw = [step["raw"] for rung in finding["ladder"] for step in rung["steps"] if step["raw"]]
@@ -129,12 +138,11 @@ class _Document:
             {**rung, "steps": [{**step, "against": _against(step)} for step in rung["steps"]]}
             for rung in finding["ladder"]
         ]  # fmt: skip
-        area = f"{finding['area']} ha" + (f" ({finding['area_interval']})" if finding["area_interval"] else "")
         figures = [
             ("finding.class", finding["class"]), ("finding.concept", finding["concept"]), ("finding.why", finding["why"]),
             ("finding.effect", finding["effect"]), ("finding.n", "" if finding["n"] is None else str(finding["n"])),
             ("finding.q", finding["q"]), ("finding.confidence", finding["confidence"]),
-            ("finding.prevalence", finding["prevalence"]), ("finding.area", area if finding["area"] != "\u2013" else ""),
+            ("finding.prevalence", finding["prevalence"]), ("finding.area", finding["area"]),
             ("finding.false_alarm", finding["false_alarm"]),
             ("finding.units", ", ".join(plain(unit, 40) for unit in finding["units"][:8])),
         ]  # fmt: skip
@@ -143,12 +151,10 @@ class _Document:
             ("finding.retest", "retest"),
             ("finding.limitations", "limitations"),
         ]
-        decision = finding["decision"]
-        line = "" if decision is None else ", ".join(part for part in decision.values() if part)
         return {
             **{key: finding[key] for key in ("id", "anchor", "title", "severity", "severity_word", "severity_means", "status",
                                              "status_word", "baseline", "suppression")},
-            "ladder": ladder, "scale": [min(values), max(values)], "decision_line": line,
+            "ladder": ladder, "scale": [min(values), max(values)], "decision": _decision(finding["decision"]),
             "figures": [[say(key), value] for key, value in figures if value not in ("", "\u2013")],
             "advice": [[say(key), finding[name]] for key, name in advice if finding[name]],
             "map": self._map_of(finding["units"]),
@@ -190,10 +196,10 @@ class _Document:
                 return {**self._save(layer, say("map.classes")), "legend": legend}
         return None
 
-    def _strip(self, images: Sequence[int], alt: str, columns: int = 4) -> dict[str, str] | None:
+    def _strip(self, images: Sequence[int], alt: str, columns: int = 4) -> dict[str, Any] | None:
         return self._tiles([TopImage(image, None, 0.0) for image in images], alt, columns)
 
-    def _tiles(self, views: Sequence[TopImage], alt: str, columns: int) -> dict[str, str] | None:
+    def _tiles(self, views: Sequence[TopImage], alt: str, columns: int) -> dict[str, Any] | None:
         cells = []
         for view in views:
             opened = open_rgb(self.results.thumbnail(view.image))
@@ -217,9 +223,9 @@ class _Document:
 
     def _charts(self, said: Mapping[str, Any]) -> list[dict[str, str]]:
         made = []
-        for chart in charts(self.results, said):
+        for chart in charts(self.results, said, width=_CHART):
             name = f"chart-{chart.name}.svg"
-            (self.root / name).write_text(chart.svg.replace("currentColor", "#26322f"), encoding="utf-8")
+            (self.root / name).write_text(shown(chart.svg.replace("currentColor", "#26322f")), encoding="utf-8")
             made.append({"file": name, "alt": chart.title, "title": chart.title})
         return made
 
@@ -244,36 +250,53 @@ class _Document:
         return made
 
 
-def _accuracy(table: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, list[list[str]] | None]:
+def _accuracy(table: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if table is None:
-        return None, None
-    overall = table["overall"]
-    lead = say("accuracy.lead" if table["clustered"] else "accuracy.lead.simple")
-    lead += f" {say('accuracy.overall')}: {percent(overall['estimate'])}{_range(overall)}."
+        return None
     rows = []
     for row in table["classes"][:_MOST_CLASSES]:
         cells = [row["name"], str(row["n"])]
         for key in ("producers", "users"):
-            cells += [percent(row[key]["estimate"]), _range(row[key]).strip(" ()")]
+            cells += [percent(row[key]["estimate"]), share_interval(row[key])]
         rows.append(cells)
-    areas = [
-        [
-            row["name"],
-            hectares(row["area"]["estimate"]),
-            f"{hectares(row['area']['low'])} to {hectares(row['area']['high'])}",
-        ]
-        for row in table["classes"][:_MOST_CLASSES]
-        if table.get("hectares") and row["area"]["estimate"] is not None
+    return {"lead": table["lead"], "rows": rows, "notes": [*table["notes"], *_more_rows(table["classes"])]}
+
+
+def _areas(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        [row["name"], areas(row["mapped"]), areas(row["area"]), shares(row["producers"]), shares(row["users"])]
+        for row in table["rows"][:_MOST_CLASSES]
     ]
-    return {"lead": lead, "rows": rows, "notes": table["notes"]}, areas or None
+    return {**table, "rows": rows, "notes": [*table["notes"], *_more_rows(table["rows"])]}
+
+
+def _more_rows(rows: Sequence[Any]) -> list[str]:
+    return [_more(len(rows) - _MOST_CLASSES)] if len(rows) > _MOST_CLASSES else []
+
+
+def _more(hidden: int) -> str:
+    return say("more.page", n=hidden) if hidden > 0 else ""
+
+
+def _groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Concepts that a class leans on, then the largest; a page of dashes would tell nobody anything."""
+    leaning = [row for row in groups if row["reliance"] is not None]
+    rest = sorted((row for row in groups if row["reliance"] is None), key=lambda row: (-len(row["units"]), row["name"]))
+    shown_rows = leaning[:_MOST_GROUPS] + rest[: max(0, _FEW_GROUPS - len(leaning))]
+    hidden = len(groups) - len(shown_rows)
+    return {
+        "groups": [[row["name"], str(len(row["units"])), row["leaning"] or "\u2013", figure(row["reliance"], signed=True),
+                    row["reliance_ci"], figure(row["loss"], signed=True)] for row in shown_rows],
+        "more_groups": say("more.concepts", n=hidden) if hidden > 0 else "",
+    }  # fmt: skip
+
+
+def _decision(decision: Mapping[str, str] | None) -> str:
+    return "" if decision is None else ", ".join(part for part in decision.values() if part)
 
 
 def _against(step: Mapping[str, Any]) -> str:
     return say("ladder.null", null=step["null"]) if step["null"] else ""
-
-
-def _range(entry: Mapping[str, Any]) -> str:
-    return "" if entry["low"] is None else f" ({percent(entry['low'])} \u2013 {percent(entry['high'])})"
 
 
 def _words(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +307,7 @@ def _words(said: Mapping[str, Any]) -> dict[str, Any]:
         "next": "next.title", "map": "map.title", "classes_map": "map.classes", "ladder": "ladder.title",
         "examples": "examples.title", "counterexamples": "counterexamples.title", "checks": "checks.title",
         "checks_lead": "checks.lead", "checks_none": "checks.none", "notes": "checks.notes", "accuracy": "accuracy.title",
-        "accuracy_none": "accuracy.none", "area": "accuracy.area", "numbers": "numbers.title",
+        "accuracy_none": "accuracy.none", "area": "accuracy.area", "decision": "sign.decision", "numbers": "numbers.title",
         "neurons_empty": "neurons.empty", "gallery": "gallery.title", "groups": "groups.title", "method": "method.title",
         "method_source": "method.source", "limits": "limits.title", "glossary": "glossary.title",
         "provenance": "provenance.title", "attributions": "provenance.attributions", "hashes": "provenance.hashes",
@@ -295,7 +318,7 @@ def _words(said: Mapping[str, Any]) -> dict[str, Any]:
         "checks_head": ("column.check", "column.result", "column.reason", "column.tested", "column.null"),
         "accuracy_head": ("column.class", "column.n", "column.producers", "column.ci", "column.users", "column.ci"),
         "others_head": ("column.id", "column.severity", "finding", "column.effect", "column.q"),
-        "area_head": ("column.class", "column.area", "column.ci"),
+        "area_head": ("column.class", "column.mapped", "column.area", "column.producers", "column.users"),
         "layers_head": ("column.layer", "neuron.labelled", "neuron.weak", "neuron.abstained", "neuron.dead", "column.total"),
         "groups_head": ("column.concept", "column.units", "column.leaning", "column.reliance", "column.ci", "column.loss"),
         "sign_head": ("column.id", "finding", "sign.decision"), "sign_lines": ("sign.name", "sign.date", "sign.signature"),

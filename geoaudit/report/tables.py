@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from geoaudit.report.text import interval, plain
+from geoaudit.evidence import designed_accuracy
+from geoaudit.report.text import interval, lines, plain, shares
+from geoaudit.report.wording import count, say
 from geoaudit.results import Results
 
-__all__ = ["accuracy_table", "group_rows", "layer_counts"]
+__all__ = ["accuracy_table", "area_table", "group_rows", "layer_counts"]
 
 STATUSES = ("labelled", "weak", "abstained", "dead")
 
@@ -40,16 +42,64 @@ def accuracy_table(results: Results) -> dict[str, Any] | None:
         else accuracy.simple_accuracy(predicted[known], label[known], keys)
     )
     table = report.to_dict()
+    draws = block if clustered else np.arange(len(block))
+    points = [table["overall"], *(row[key] for row in table["classes"] for key in ("producers", "users"))]
+    exact = any(entry["low"] == entry["high"] is not None for entry in points)
+    table["overall"] = _widened(table["overall"], draws)
     for number, row in enumerate(table["classes"]):
         row["name"] = shown[number]
-        for key in ("producers", "users"):
-            # Without a single error every cluster agrees and the interval shrinks to a point, which says too much.
-            if row[key]["low"] == row[key]["high"]:
-                row[key] |= {"low": None, "high": None}
+        for key, mine in (("producers", label[known] == number), ("users", predicted[known] == number)):
+            row[key] = _widened(row[key], draws[mine])
         row["n"] = int(sum(table["counts"][r][number] for r in range(len(names))))
     table["clustered"] = clustered
-    table["notes"] = [] if not isinstance(table.get("notes"), list) else table["notes"]
+    table["lead"] = say("accuracy.lead" if clustered else "accuracy.lead.simple")
+    table["lead"] += f" {say('accuracy.overall')}: {shares(table['overall'])}."
+    table["notes"] = [lines(note, 400) for note in table["notes"]]
+    if exact:
+        table["notes"].append(say("accuracy.exact"))
     return table
+
+
+def _widened(entry: dict[str, Any], draws: Any) -> dict[str, Any]:
+    """A share whose interval is a point, all right or all wrong, with the exact interval of as many trials as blocks.
+
+    Without a single error every block agrees and the interval between blocks shrinks to nothing, which says too much.
+    """
+    if entry["low"] is None or entry["low"] != entry["high"]:
+        return entry
+    trials = len(set(draws.tolist()))
+    if trials == 0 or entry["estimate"] not in (0.0, 1.0):
+        return {**entry, "low": None, "high": None}
+    # Clopper and Pearson (1934) with no failure, or no success, in so many trials.
+    edge = 0.025 ** (1 / trials)
+    return {**entry, "low": edge if entry["estimate"] else 0.0, "high": 1.0 if entry["estimate"] else 1.0 - edge}
+
+
+def area_table(results: Results) -> dict[str, Any]:
+    """Accuracy of the map and true area of each class, by the design of a labelled sample.
+
+    Returns:
+        ``lead, rows, notes, reason``: rows ``{name, area, mapped, users, producers}`` of estimates with their intervals, areas in
+        hectares; without rows ``reason`` says why there are none.
+    """
+    told = designed_accuracy(results.audit)
+    if told is None or not told["classes"]:
+        reason = lines(told["reason"], 400) if told is not None else ""
+        if not reason:
+            labels = results.images["label"].fillna(-1)
+            reason = say("area.none.sample" if (labels >= 0).any() else "area.none.labels")
+        return {"lead": "", "rows": [], "notes": [], "reason": say("area.none", reason=reason)}
+    design = f"design.{told['design']}"
+    words = say(design) if design in DESIGNS else lines(told["design"], 120)
+    lead = say("area.lead", n=count(int(told["n"] or 0), "sample"), design=words)
+    overall = told["overall"]
+    if overall["estimate"] is not None:
+        lead += f" {say('area.overall')}: {shares(overall)}."
+    rows = [{**row, "name": plain(row["name"], 60)} for row in told["classes"]]
+    return {"lead": lead, "rows": rows, "notes": [lines(note, 400) for note in told["notes"]], "reason": ""}
+
+
+DESIGNS = ("design.stratified", "design.poststratified", "design.simple", "design.cluster")
 
 
 def layer_counts(results: Results) -> list[dict[str, Any]]:

@@ -6,7 +6,10 @@ import math
 import re
 from typing import Any
 
-__all__ = ["figure", "hectares", "interval", "lines", "percent", "plain", "probability", "seconds"]
+__all__ = [
+    "areas", "figure", "hectares", "interval", "lines", "percent", "plain", "probability", "seconds", "share_interval",
+    "shares",
+]  # fmt: skip
 
 # What can hide text, turn its direction, or is illegal in XML: C0 and C1 controls, bidirectional overrides and isolates,
 # characters without width (but for the joiners that Indic and Persian spelling needs), tags, variation selectors, lone
@@ -61,6 +64,30 @@ def interval(ci: Any, digits: int = 2, *, shares: bool = False) -> str:
         return ""
     low, high = (figure(end * 100, 0) if shares else figure(end, digits) for end in ci)
     return f"{low} to {high}" + (" %" if shares else "")
+
+
+def shares(entry: Any) -> str:
+    """A share with its interval, "81 % (70 % – 92 %)"; the interval is left out where there is none."""
+    return f"{percent(entry['estimate'])}{f' ({share_interval(entry)})' if share_interval(entry) else ''}"
+
+
+def share_interval(entry: Any) -> str:
+    """The interval of an estimate that is a share, "70 % – 92 %"; empty where there is none."""
+    return (
+        ""
+        if entry["low"] is None or entry["high"] is None
+        else f"{percent(entry['low'])} \u2013 {percent(entry['high'])}"
+    )
+
+
+def areas(entry: Any) -> str:
+    """An area with its interval, "1 240 (980 to 1 510)", in hectares."""
+    ends = (
+        ""
+        if entry["low"] is None or entry["high"] is None
+        else f" ({hectares(entry['low'])} to {hectares(entry['high'])})"
+    )
+    return hectares(entry["estimate"]) + ends
 
 
 def probability(p: Any) -> str:

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAMILIES", "covered", "font_folder", "printable"]
+__all__ = ["FAMILIES", "covered", "font_folder", "printable", "shown"]
 
 # In the order in which a character is looked for. A new script is one more file in the folder and one more name here.
 FAMILIES = (
@@ -52,7 +52,7 @@ def printable(value: Any) -> Any:
     more. The values of keys that name files, anchors and colours stay as they are.
     """
     if isinstance(value, str):
-        return _breakable(_shown(value))
+        return _breakable(shown(value))
     if isinstance(value, Mapping):
         return {key: item if key in _KEPT else printable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -60,7 +60,8 @@ def printable(value: Any) -> Any:
     return value
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text with characters that no font has written as code points."""
     if _PLAIN.fullmatch(text):
         return text
     parts: list[str] = []

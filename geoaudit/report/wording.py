@@ -30,6 +30,7 @@ ENGLISH: dict[str, str] = {
     "verdict.grey.damaged": "Parts of this run are damaged, so nothing here may be signed.",
     "verdict.grey.other_version": "This run was written by another version and may be shown incompletely.",
     "verdict.grey.empty": "This folder holds no run.",
+    "verdict.grey.unsuitable": "The input does not suit this network, so the audit cannot answer.",
     "verdict.grey.describe": "The neurons were described; the network was not audited.",
     "verdict.light": "Traffic light: {word}",
     "verdict.meaning.red": "red: do not deploy before the findings below are dealt with",
@@ -41,6 +42,7 @@ ENGLISH: dict[str, str] = {
     "next.none": "Nothing needs to be done. Audit again when the network, the sensor or the region changes.",
     "next.rest": "Then read the other {findings}; none of them is proven.",
     "next.open": "Finish what could not be checked: {rules}.",
+    "next.unsuitable": "Correct the input (see “Doubts about the input”), then audit again.",
     "next.unfinished": "Finish the run (start it again with --resume), then make this report again.",
     # Facts
     "fact.neurons": "neurons given a verified label",
@@ -95,6 +97,8 @@ ENGLISH: dict[str, str] = {
     "finding.concept": "Concept",
     "finding.units": "Neurons",
     "finding.area": "Area concerned",
+    "finding.area.of": "{area} ha",
+    "finding.area.between": "{area} ha ({low} to {high})",
     "finding.prevalence": "Tiles that show it",
     "finding.confidence": "How well the label fits",
     "finding.false_alarm": "False alarms of this rule",
@@ -210,14 +214,28 @@ ENGLISH: dict[str, str] = {
     "column.n": "Tiles",
     "column.producers": "Found (producer's)",
     "column.users": "Trusted (user's)",
-    "accuracy.area": "Area estimate",
-    "column.area": "Area, ha",
+    "accuracy.exact": "Where no tile, or every tile, went wrong, the interval is the exact one that counts each block once.",
+    "accuracy.area": "True area of each class",
+    "area.lead": "From {n}, {design}, weighted by what the map shows (Olofsson et al. 2014). The area is what the class truly "
+    "covers, its errors allowed for, not what the map gives it; intervals are 95 %.",
+    "area.overall": "Overall accuracy of the map",
+    "area.none": "There is no estimate of areas in hectares: {reason}",
+    "area.none.sample": "the labelled tiles were chosen for training and testing and are no random sample of the mapped ground, "
+    "so hectares from them would have no honest interval. Hand the audit a labelled sample with its design.",
+    "area.none.labels": "there are no labelled tiles.",
+    "design.stratified": "drawn at random within each mapped class",
+    "design.poststratified": "drawn at random over the map",
+    "design.simple": "drawn at random",
+    "design.cluster": "in whole blocks drawn at random",
+    "column.area": "True area, ha",
+    "column.mapped": "Mapped, ha",
     "accuracy.matrix": "Decided (rows) against truth (columns)",
     # Charts
     "chart.accuracy": "Accuracy by class",
     "chart.accuracy.x": "share of the class's tiles found",
     "chart.reliance": "How much each class leans on each concept",
     "chart.reliance.x": "change in the chance of the class when the concept is painted in",
+    "chart.reliance.pair": "{name}: {concept}",
     "chart.status": "Neurons by layer and status",
     "chart.status.x": "neurons",
     "chart.fit": "How well labels fit",
@@ -288,12 +306,15 @@ ENGLISH: dict[str, str] = {
     "sign.name": "Name and role",
     "sign.date": "Date",
     "sign.signature": "Signature",
+    "sign.whole": "The network as a whole",
     "sign.not_yet": "not yet decided",
     "sign.blocked": "This report must not be signed: {sentence}",
     # Pages
     "contents": "Contents",
     "more.title": "Further findings",
     "more.findings": "{n} further findings stand in audit.json.",
+    "more.concepts": "{n} further concepts, none of which a class was found to lean on, stand on the page and in groups.parquet.",
+    "more.page": "and {n} more",
 }
 
 _PLURALS: dict[str, tuple[str, str]] = {
@@ -302,6 +323,7 @@ _PLURALS: dict[str, tuple[str, str]] = {
     "check": ("check", "checks"),
     "spot": ("hot spot", "hot spots"),
     "tile": ("tile", "tiles"),
+    "sample": ("labelled sample", "labelled samples"),
 }
 
 

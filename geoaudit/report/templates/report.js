@@ -86,6 +86,33 @@
     show();
   }
 
+  // Paper has no buttons: for print everything is unfolded and every map of a chooser stands below it; after, as it was.
+  const folded = [];
+  addEventListener("beforeprint", () => {
+    for (const item of all("details:not([open])")) { item.open = true; folded.push(item); }
+    for (const map of all(".mapgrid")) {
+      const stage = map.querySelector(".stage"), prints = document.createElement("div");
+      prints.className = "prints";
+      for (const button of all(".choices button[data-show]", map)) {
+        if (!button.dataset.show) continue;
+        const figure = document.createElement("figure"), copy = stage.cloneNode(true), caption = document.createElement("figcaption");
+        for (const layer of all("[data-layer]", copy)) {
+          if (layer.dataset.layer !== button.dataset.show) layer.remove();
+          else { layer.hidden = false; layer.style.display = ""; layer.style.opacity = 0.85; }
+        }
+        copy.classList.toggle("lit", Boolean(button.dataset.heat));
+        caption.textContent = [...button.children].map((part) => part.textContent).join(" \u00b7 ");
+        figure.append(copy, caption);
+        prints.append(figure);
+      }
+      map.append(prints);
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const item of folded.splice(0)) item.open = false;
+    for (const prints of all(".prints")) prints.remove();
+  });
+
   // Live charts take the place of the still pictures.
   if (window.drawChart) for (const holder of all(".chart[data-chart]")) {
     const spec = JSON.parse(document.getElementById(holder.dataset.chart).textContent), live = document.createElement("div");
