@@ -17,12 +17,12 @@ from dashboards.tiles import version
 __all__ = ["cells", "deck", "marker", "outline"]
 
 
-def _view(grid: Grid, height: int) -> pdk.ViewState:
+def _view(grid: Grid, pixels: int) -> pdk.ViewState:
     west, south, east, north = grid.bounds
-    # Web-Mercator zoom at which the scene fills the map's height (512 pixels show the world at zoom 0).
+    # Web-Mercator zoom at which the scene fills this many pixels (512 pixels show the world at zoom 0).
     middle = np.radians((south + north) / 2)
     spans = (east - west) / 360, (north - south) / 360 / max(float(np.cos(middle)), 0.05)
-    zoom = float(np.log2(height / 512 / max(*spans, 1e-9)))
+    zoom = float(np.log2(pixels / 512 / max(*spans, 1e-9)))
     return pdk.ViewState(longitude=(west + east) / 2, latitude=(south + north) / 2, zoom=min(max(zoom, 0), 20))
 
 
@@ -79,7 +79,7 @@ def deck(
     grid: Grid, *, scene: str, layer: str, key: str, opacity: float = 0.7, least: float = 0.0, colours: str = "viridis",
     spots: bool = False, bands: str = "", stretch: str = "", other: str = "",
     split: float | None = None, over: tuple[pdk.Layer | None, ...] = (), height: int = 520,
-    clicks: bool = False, alt: str = "map",
+    fit: int = 0, clicks: bool = False, alt: str = "map",
 ) -> None:  # fmt: skip
     """Show a map.
 
@@ -98,6 +98,7 @@ def deck(
         split: a meridian, in degrees.
         over: more to draw, on top.
         height: pixels.
+        fit: pixels that the scene fills; the height where it is 0.
         clicks: write the place that is clicked into the address, as ``place``.
         alt: what it shows, for who cannot see it.
 
@@ -111,7 +112,7 @@ def deck(
     layers = [cells(scene)] if clicks else []
     layers += [part for part in over if part is not None]
     chart = pdk.Deck(
-        layers=layers, initial_view_state=_view(grid, height), map_provider="carto", map_style=origin(st.context.url) + place
+        layers=layers, initial_view_state=_view(grid, fit or height), map_provider="carto", map_style=origin(st.context.url) + place
     )  # fmt: skip
     if not clicks:
         st.pydeck_chart(chart, height=height, key=key, alt=alt)

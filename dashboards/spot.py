@@ -16,8 +16,12 @@ from geoaudit.results import Results
 __all__ = ["spot"]
 
 
-def spot(results: Results, scene: str, place: tuple[float, float]) -> None:
-    """Tell what lies at (longitude, latitude) of a scene."""
+def spot(results: Results, scene: str, bounds: tuple[float, float, float, float], place: tuple[float, float]) -> None:
+    """Tell what lies at (longitude, latitude) of a scene with these bounds (west, south, east, north)."""
+    west, south, east, north = bounds
+    if not (west <= place[0] <= east and south <= place[1] <= north):
+        prose(f"The place {figure(place[0], 5)}, {figure(place[1], 5)} lies outside the scene: pick one on it.")
+        return
     found = look(results, scene, *place)
     ways = ("north" if found.latitude >= 0 else "south", "east" if found.longitude >= 0 else "west")
     title(f"At {figure(abs(found.latitude), 5)}° {ways[0]}, {figure(abs(found.longitude), 5)}° {ways[1]}", 2)

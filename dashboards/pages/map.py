@@ -64,13 +64,16 @@ def show() -> None:
         ring = (marker(*place),) if place else ()
         colours = shared.get("colours", "viridis")
         if how == "side":
+            # The keys in a row of their own, so that the maps begin at one height.
+            for part, key in zip(st.columns(2), (layer, other), strict=True):
+                with part:
+                    legend(results, scene, key, colours)
             left, right = st.columns(2)
+            shared |= {"height": 460, "fit": 320}
             with left:
-                legend(results, scene, layer, colours)
-                deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], height=460, **shared)
+                deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=options[layer], **shared)
             with right:
-                legend(results, scene, other, colours)
-                deck(grid, layer=other, key="map-other", over=ring, alt=options[other], height=460, **shared)
+                deck(grid, layer=other, key="map-other", over=ring, alt=options[other], **shared)
         else:
             if how == "split":
                 left, right = st.columns(2)
@@ -85,7 +88,7 @@ def show() -> None:
             deck(grid, layer=layer, key="map", over=ring, clicks=True, alt=about, height=620, **shared)
         _pick(grid, place)
         if place:
-            spot(results, scene, place)
+            spot(results, scene, grid.bounds, place)
         else:
             prose("Click a place, or give its coordinates, to see which neurons fire there.", dim=True)
 
@@ -145,7 +148,8 @@ def _picture(results: Results, scene: str, grid: Grid) -> tuple[str, str]:
                 for place, name in enumerate(("Red", "Green", "Blue"), start=1)
             )
     words = {step: f"without the outer {step} %" if step else "as it is" for step in STRETCHES}
-    return bands, choice("stretch", "Contrast", words, "2" if bands else "")
+    # Two values in the address: bands need a stretch to be read, the picture comes with its own.
+    return bands, choice("contrast", "Contrast", words, "2") if bands else choice("stretch", "Contrast", words)
 
 
 def _triple(wanted: tuple[tuple[str, ...], ...], roles: list[str | None]) -> str:

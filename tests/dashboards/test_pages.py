@@ -38,14 +38,14 @@ def words(page):
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("kind", ["sound", "unfinished", "damaged", "empty", "hostile"])
+@pytest.mark.parametrize("kind", ["sound", "charted", "unfinished", "damaged", "empty", "hostile", "other_version"])
 def test_every_page_opens_over_every_run(name, kind, request, shown):
     shown(request.getfixturevalue(f"{kind}_run"))
     page = open_page(name)
     assert not page.exception
     text = markup(page)
     assert "ga-title" in text
-    if kind in ("unfinished", "damaged", "empty"):
+    if kind in ("unfinished", "damaged", "empty", "other_version"):
         said = [entry.value for entry in (*page.warning, *page.error)]
         assert said, "what is wrong with the run must be said"
     # Markup from the run is text: no tag but those that the pages make themselves.
