@@ -140,27 +140,28 @@ def rank_candidates(
         sampled: how many images that was measured on.
 
     Returns:
-        Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has no
-        scores and comes last.
+        Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has none of the
+        paper's scores: where one of these chooses it comes last, where the simulation does it competes by that.
     """
     showing = np.array([len(rows[c.label]) >= config.beta for c in candidates], dtype=bool)
-    shown = [c for c, there in zip(candidates, showing, strict=True) if there]
-    hidden = [ScoredLabel(c) for c, there in zip(candidates, showing, strict=True) if not there]
-    if not shown:
-        return hidden
-    quota = min(config.images_per_concept, *(len(rows[c.label]) for c in shown))
-    index = np.stack([rows[c.label][:quota] for c in shown])
-    scores = scoring.score_concepts(activations[index], image_space[index], top_space, beta=min(config.beta, quota))
-    scores["simulation"] = np.asarray(simulation, dtype=np.float64)[showing]
+    shown: list[int] = np.flatnonzero(showing).tolist()
+    simulated = np.asarray(simulation, dtype=np.float64)
+    found: list[dict[str, float]] = [{"simulation": float(r)} for r in simulated]
+    if shown:
+        quota = min(config.images_per_concept, *(len(rows[candidates[i].label]) for i in shown))
+        index = np.stack([rows[candidates[i].label][:quota] for i in shown])
+        scores = scoring.score_concepts(activations[index], image_space[index], top_space, beta=min(config.beta, quota))
+        for place, i in enumerate(shown):
+            found[i] |= {name: float(column[place]) for name, column in scores.items()}
     if config.score == "simulation":
-        words = np.array([len(c.label.split()) for c in shown])
-        order = simplest_first(scores["simulation"], words, scores["topk_squared_x_image_products"], sampled)
+        # Presence over the explaining images needs no concept image: what is too rare for the pool competes all the same.
+        words = np.array([len(c.label.split()) for c in candidates])
+        best = np.array([scores.get("topk_squared_x_image_products", -np.inf) for scores in found])
+        order = simplest_first(simulated, words, best, sampled).tolist() if len(candidates) else []
     else:
-        order = scoring.order_of(config.score, scores[config.score])
-    ranked = [
-        ScoredLabel(shown[i], {name: float(column[i]) for name, column in scores.items()}) for i in map(int, order)
-    ]
-    return ranked + hidden
+        order = [shown[i] for i in scoring.order_of(config.score, scores[config.score])] if shown else []
+    ranked = [ScoredLabel(candidates[i], found[i]) for i in order]
+    return ranked + [ScoredLabel(candidate) for i, candidate in enumerate(candidates) if i not in set(order)]
 
 
 def simplest_first(

@@ -34,6 +34,8 @@ _COMPOUNDS = ("and", "or", "without", "no")
 # Nats per word, spread over the unit's captions: the price of a statement's length, without which ten captions always
 # support some long one by chance (minimum description length).
 _COST = 1.2
+# A compound that correlates this much better with the activation than either part is worth asking about.
+_CLEARLY = 0.03
 # In the MMR space a candidate's worth is a coordinate of its own, this long at most; the rest is its meaning.
 _WORTH_LENGTH = 0.6
 
@@ -157,7 +159,7 @@ class Keyphrases:
     def fingerprint(self) -> str:
         """What decides the candidates: version of the rules, options, encoder."""
         encoder = getattr(self.encoder, "fingerprint", type(self.encoder).__qualname__)
-        options = (2, self.diversity, self.compounds, self.longest, self.centrality, encoder)
+        options = (3, self.diversity, self.compounds, self.longest, self.centrality, encoder)
         return hashlib.sha256(repr(options).encode()).hexdigest()
 
     def check(self) -> None:
@@ -314,6 +316,7 @@ class Keyphrases:
         lengths = length[:, None] + length[None, :] + 1
         alone = weighing.gain(single) - price * length
         denied = weighing.gain(weighing.everything - single) - price * (length + 1)
+        alone_r = weighing.r(single)
         either = first + second - tally
         kinds = {
             "and": (tally, np.maximum(alone[:, None], alone[None, :]), "{} and {}"),
@@ -324,7 +327,11 @@ class Keyphrases:
         for kind in (kind for kind in kinds if kind in self.compounds):
             numbers, floor, pattern = kinds[kind]
             worth = weighing.gain(numbers) - price * lengths
-            for a, b in np.argwhere(worth > np.maximum(floor, 0.0) + 1e-9).tolist():
+            # A second meaning seldom reaches the first images, and a rare pair of things is rare elsewhere too: what
+            # follows the activation clearly better than its parts is proposed even if the first images do not ask for it.
+            follows = weighing.r(numbers) - np.maximum(alone_r[:, None], alone_r[None, :])
+            better = (worth > np.maximum(floor, 0.0) + 1e-9) | ((worth > 0) & (follows > _CLEARLY))
+            for a, b in np.argwhere(better).tolist():
                 ordered = b >= positive if kind == "without" else a < b < positive
                 mine, other = set(corpus.words[phrases[a]]), set(corpus.words[phrases[b]])
                 if a >= positive or not ordered or mine <= other or other <= mine:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from dnd_core import publishing
-from dnd_core.config import DescribeConfig, ProbingConfig, VerificationConfig
+from dnd_core.config import CandidateConfig, DescribeConfig, ProbingConfig, SelectionConfig, VerificationConfig
 from dnd_core.errors import BackendError, BackendUnavailable, LayerNotFound, NetworkError, ProbeError, StoreMismatch
 from dnd_core.images import ArrayImages
 from dnd_core.pipeline import installed
@@ -20,6 +21,12 @@ from dnd_core.testing import OracleCaptioner, OracleConceptImages, WordVectors
 from dnd_core.types import Candidate, UnitId
 from dnd_core.verification import Evidence
 
+QUICK = DescribeConfig(
+    probing=ProbingConfig(top_k=8, batch_size=32),
+    candidates=CandidateConfig(n=3, contrast_images=12),
+    selection=SelectionConfig(images_per_concept=4, beta=2),
+    verification=VerificationConfig(permutations=50, resamples=20),
+)
 SMALL = DescribeConfig(probing=ProbingConfig(top_k=3), verification=VerificationConfig(permutations=20, resamples=2))
 
 
@@ -202,7 +209,8 @@ class Shows(OracleConceptImages):
 def test_concepts_that_cannot_be_shown_come_last_and_none_at_all_is_an_error(tiny, tmp_path):
     with pytest.raises(BackendError, match="no image for any of"):
         tiny(tmp_path / "none", concept_images=Shows("nothing"))
-    run = tiny(tmp_path / "one", concept_images=Shows("grey background"))
+    by_images = replace(QUICK, selection=replace(QUICK.selection, score="topk_squared"))
+    run = tiny(tmp_path / "one", by_images, concept_images=Shows("grey background"))
     scores = pd.read_parquet(run.root / "scores.parquet")
     first = scores[scores["rank"] == 0].set_index(["layer", "unit"])["label"]
     with_grey = scores[scores["label"] == "grey background"].set_index(["layer", "unit"]).index

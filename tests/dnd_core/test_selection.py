@@ -113,11 +113,21 @@ def test_scores_are_the_papers():
     assert scores["red"]["image_products"] == pytest.approx(0.0)
 
 
-def test_a_candidate_with_too_few_images_has_no_scores_and_comes_last():
-    found = ranked("simulation", counts=(4, 1, 4))
-    assert [label.label for label in found] == ["grain", "red", "dots"]
+def test_a_candidate_with_too_few_images_comes_last_where_images_choose():
+    found = ranked("mean", counts=(4, 1, 4))
+    assert [label.label for label in found] == ["red", "grain", "dots"]
     assert found[-1].scores == {}
     assert all(label.scores == {} for label in ranked(counts=(1, 1, 0)))
+
+
+def test_a_candidate_too_rare_for_the_pool_competes_where_the_simulation_chooses():
+    found = ranked("simulation", counts=(4, 1, 4))
+    assert [label.label for label in found] == ["dots", "grain", "red"]
+    assert found[0].scores == {"simulation": 0.8}
+    assert set(found[1].scores) == set(SCORES)
+    # Among equals one that images were found for comes first.
+    assert ranked("simulation", counts=(1, 4, 4), simulation=(0.8, 0.8, 0.8))[0].label == "grain"
+    assert [label.label for label in ranked("simulation", counts=(0, 0, 0))] == ["dots", "grain", "red"]
 
 
 def test_the_shortest_of_those_as_good_as_the_best_comes_first():
