@@ -29,12 +29,13 @@ from geoaudit.contexts import read_context
 from geoaudit.document import audit_document
 from geoaudit.findings import CheckResult, Finding
 from geoaudit.retesting import retest_stage
+from geoaudit.sampled import class_maps, sampled_accuracy
 from geoaudit.settings import AuditSettings
 
 __all__ = ["Audit", "Subject", "audit"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 4}
+VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 5}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 
@@ -218,13 +219,15 @@ def _findings(
     calibration: Calibration,
     options: AuditSettings,
 ) -> dict[str, Any]:
-    before = [store.manifest["stages"][name]["key"] for name in ("checks", "retest")]
+    before = [store.manifest["stages"][name]["key"] for name in ("checks", "retest", "maps")]
     stage = store.stage("findings", ["findings", VERSIONS["findings"], before, asdict(options), list(subject.notes)])
     if not stage.done:
         worst = calibration.worst
         rate = (float("nan") if worst.rate is None else worst.rate, worst.upper_bound)
-        document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes)
+        sampled = sampled_accuracy(context, options.sample, class_maps(store.root))
+        document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes, sampled)
         document["gate"] |= gate_facts(calibration)
+        document["accuracy"] = {**(document["accuracy"] or {}), **sampled}
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
         stage.path("audit.json").write_text(text + "\n", encoding="utf-8")
         stage.commit()

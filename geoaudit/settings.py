@@ -24,6 +24,9 @@ BACKENDS: Mapping[str, Any] = {
 }
 
 
+SAMPLES = ("none", "simple", "stratified", "cluster")
+
+
 @dataclass(frozen=True)
 class AuditSettings:
     """What an audit does beyond describing.
@@ -36,6 +39,8 @@ class AuditSettings:
         pool_share: share of the probe's blocks set aside to retrieve concept images from.
         map_units: units mapped for each concept group; those in findings are always mapped.
         map_stride: scene pixels a map cell.
+        sample: how the labelled images were drawn from the mapped ground: ``none`` (not by chance; no hectares),
+            ``simple``, ``stratified`` (by mapped class) or ``cluster`` (whole blocks).
     """
 
     checks: tuple[str, ...] = ()
@@ -45,6 +50,7 @@ class AuditSettings:
     pool_share: float = 0.25
     map_units: int = 1
     map_stride: int = 8
+    sample: str = "none"
 
     def __post_init__(self) -> None:
         rules = {
@@ -54,6 +60,7 @@ class AuditSettings:
             "pool_share": (0 < self.pool_share < 1, "between 0 and 1"),
             "map_units": (self.map_units >= 0, "0 or more"),
             "map_stride": (self.map_stride >= 1, "at least 1"),
+            "sample": (self.sample in SAMPLES, f"one of {', '.join(SAMPLES)}"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
