@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dnd_core.checkpoints import read_checkpoint
 from dnd_core.errors import ConfigError, NetworkError
 from dnd_core.images import RGB
 from dnd_core.networks import Network, weights_fingerprint
@@ -19,12 +17,9 @@ from dnd_core.networks import Network, weights_fingerprint
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Standardise", "fill", "load", "read_state_dict"]
+__all__ = ["Standardise", "fill", "load"]
 
 _PREFIXES = ("", "model.", "module.", "network.", "net.", "module.model.", "_orig_mod.", "model._orig_mod.")
-_CONTAINERS = ("state_dict", "model_state_dict", "model")
-# TorchScript cannot import Python, but these of its operators open files.
-_OPENS_FILES = re.compile(rb"\b(?:torch|aten|prim)\.(?:save|load|from_file|PythonOp)\s*\(")
 _DEFAULT_CLASSES = 1000
 
 
@@ -87,9 +82,11 @@ def load(
     """
     kind, _, rest = name.partition(":")
     if kind == "torchscript":
+        from dnd_core.torchscript import read_torchscript
+
         if weights is not None:
             raise ConfigError(f"{name} holds its own weights: leave out weights={weights}")
-        network = _bare(_read_torchscript(Path(rest)), name, input_size)
+        network = _bare(read_torchscript(rest), name, input_size)
     elif kind in ("torchvision", "timm"):
         network = _published(kind, rest, weights, random_weights, input_size)
     elif rest or "." in name:
@@ -100,46 +97,6 @@ def load(
             f"a network is named torchvision:NAME, timm:NAME, torchscript:PATH or package.module:factory, got {name!r}"
         )
     return _finished(network, class_names, mean, std)
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, read without running code.
-
-    Args:
-        path: safetensors or a torch pickle; a Lightning checkpoint's ``state_dict`` is taken out of it.
-
-    Raises:
-        NetworkError: the file is missing, broken, holds no tensors, or could only be read by running its code.
-    """
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise NetworkError(f"the weight file {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            held: Any = load_file(path)
-        else:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NetworkError(
-            f"{path} holds more than tensors and would have to run its own code to be read, which is refused: "
-            f"save module.state_dict() as safetensors ({str(error).splitlines()[0][:160]})"
-        ) from error
-    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
-        raise NetworkError(
-            f"{path} is no readable weight file: {(str(error) or 'empty').splitlines()[0][:200]}"
-        ) from error
-    for container in _CONTAINERS:
-        if isinstance(held, Mapping) and isinstance(held.get(container), Mapping):
-            held = held[container]
-            break
-    if not isinstance(held, Mapping) or not any(isinstance(value, torch.Tensor) for value in held.values()):
-        raise NetworkError(f"{path} holds no state dict: save module.state_dict()")
-    return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -190,7 +147,7 @@ def _published(kind: str, name: str, weights: Path | None, random_weights: bool,
     build, size, preprocess = _torchvision(name) if kind == "torchvision" else _timm(name)
     module = _built(build, _DEFAULT_CLASSES)
     if weights is not None:
-        state = read_state_dict(weights)
+        state = read_checkpoint(weights).state_dict
         classes = _classes_in(state, module)
         if classes != _DEFAULT_CLASSES:
             module = _built(build, classes)
@@ -273,16 +230,23 @@ def _from_factory(module_name: str, function: str, weights: Path | None, input_s
         factory = getattr(import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise NetworkError(f"the network factory {module_name}:{function} cannot be imported: {error}") from error
-    made = factory()
+    try:
+        made = factory()
+    except Exception as error:
+        # Somebody else's code may fail in any way; --debug shows where.
+        said = " ".join(str(error).split())[:200]
+        raise NetworkError(
+            f"the network factory {module_name}:{function} failed: {type(error).__name__}: {said}"
+        ) from error
     if isinstance(made, Network):
         if weights is not None:
-            fill(made.module, read_state_dict(weights), str(weights))
+            fill(made.module, read_checkpoint(weights).state_dict, str(weights))
             made = _renewed(made, made.preprocess, made.class_names)
         return made
     if not isinstance(made, nn.Module):
         raise NetworkError(f"{module_name}:{function} returned {type(made).__name__}, not a torch module or a Network")
     if weights is not None:
-        fill(made, read_state_dict(weights), str(weights))
+        fill(made, read_checkpoint(weights).state_dict, str(weights))
     return _bare(made, function, input_size)
 
 
@@ -290,27 +254,6 @@ def _bare(module: nn.Module, name: str, input_size: int | None) -> Network:
     if input_size is None:
         raise NetworkError(f"{name} does not say the size of its images: give input_size, in pixels")
     return Network(module, _UNCHANGED, (3, input_size, input_size), RGB, name=name.rsplit("/", 1)[-1])
-
-
-def _read_torchscript(path: Path) -> nn.Module:
-    import torch
-
-    from dnd_core.hooks import Opaque
-
-    if not path.is_file():
-        raise NetworkError(f"the TorchScript file {path} does not exist")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            code = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
-        if any(_OPENS_FILES.search(part) for part in code):
-            raise NetworkError(f"{path} contains operators that open files, which is refused: export it without them")
-        with warnings.catch_warnings():
-            # Deprecated for making archives; there is no other way to read those that exist.
-            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
-            script: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        return Opaque(script)
-    except (zipfile.BadZipFile, RuntimeError) as error:
-        raise NetworkError(f"{path} is no TorchScript archive: {str(error).splitlines()[0][:200]}") from error
 
 
 def _finished(

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from dnd_core.errors import StoreError, StoreLocked, StoreMismatch
+from dnd_core.errors import DndError, StoreError, StoreLocked, StoreMismatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +53,7 @@ def writing(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"the disk is full while writing {path}: free some space and start again with --resume"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreError(f"{path} cannot be written ({error.strerror}): choose another --out folder") from error
-        raise
+        raise StoreError(f"{path} cannot be written ({error.strerror}): choose another --out folder") from error
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -152,9 +150,9 @@ class RunStore:
     def __enter__(self) -> RunStore:
         from filelock import FileLock, Timeout
 
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"{self.root} is a file: choose another --out folder")
         with writing(self.root):
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError(f"{self.root} is a file: choose another --out folder")
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.root / ".lock", timeout=0)
             try:
@@ -193,8 +191,11 @@ class RunStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         work = self.root / ".work"
-        if kind is not None and self._fresh and not self.manifest["stages"] and not work.exists():
-            # Refused before anything was done: the corrected command must not meet a run that is none.
+        refused = isinstance(error, DndError) and not isinstance(error, StoreError)
+        if kind is not None and self._fresh and not self.manifest["stages"] and (refused or not work.exists()):
+            # Refused before anything was done: the corrected command must not meet a run that is none. What a full disk
+            # or a kill interrupted stays, and is gone on with.
+            shutil.rmtree(work, ignore_errors=True)
             for name in ("manifest.json", "config.yaml"):
                 (self.root / name).unlink(missing_ok=True)
         self._lock.release()

@@ -1,6 +1,6 @@
 """Trained land-cover networks: loaded without running foreign code, checked against their card."""
 
-from geoaudit.networks.checkpoints import Checkpoint, is_torchscript, read_checkpoint
+from dnd_core.checkpoints import Checkpoint, is_torchscript, read_checkpoint
 from geoaudit.networks.loading import load_network, with_channels
 from geoaudit.networks.preprocess import Preprocess
 from geoaudit.networks.pretrained import pretrained_spec

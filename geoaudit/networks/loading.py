@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dnd_core.checkpoints import is_torchscript, read_checkpoint
 from dnd_core.errors import NetworkError
 from dnd_core.networks import Network, weights_fingerprint
+from dnd_core.store import file_sha256
 from geoaudit.networks.architectures import (
     Architecture,
     binary_to_two_logits,
@@ -18,7 +20,6 @@ from geoaudit.networks.architectures import (
     infer_shape,
     load_weights,
 )
-from geoaudit.networks.checkpoints import file_sha256, is_torchscript, read_checkpoint
 from geoaudit.networks.preprocess import Preprocess
 from geoaudit.networks.pretrained import PREFIX, pretrained_spec, pretrained_state
 from geoaudit.networks.spec import InputSpec, spec_of
@@ -81,7 +82,7 @@ def load_network(
     title = spec.name or path.stem
     names = spec.class_names
     if not hub and is_torchscript(path):
-        from geoaudit.networks.torchscript import read_torchscript
+        from dnd_core.torchscript import read_torchscript
 
         module = read_torchscript(path)
         title = f"{title} (TorchScript: only its outputs are units)"

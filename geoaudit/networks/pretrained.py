@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dnd_core.checkpoints import read_checkpoint
 from dnd_core.errors import NetworkError, ProbeError
 from geoaudit.bands import canonical
 from geoaudit.networks.architectures import Architecture, classifier_name
-from geoaudit.networks.checkpoints import read_checkpoint
 from geoaudit.networks.spec import InputSpec
 
 if TYPE_CHECKING:

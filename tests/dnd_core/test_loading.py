@@ -11,9 +11,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from dnd_core.checkpoints import read_checkpoint
 from dnd_core.errors import ConfigError, NetworkError
 from dnd_core.layers import list_layers
-from dnd_core.loading import Standardise, load, read_state_dict
+from dnd_core.loading import Standardise, load
 from dnd_core.networks import Network
 
 IMAGENET = Standardise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -42,6 +43,10 @@ def not_a_network():
 
 
 HERE = __name__
+
+
+def broken():
+    raise RuntimeError("no such\nplanet")
 
 
 @pytest.fixture(autouse=True)
@@ -169,27 +174,27 @@ def test_code_in_a_weight_file_is_refused_and_never_runs(tmp_path, how):
         torch.save({"state_dict": {"a": torch.ones(1)}, "x": Bomb(trap)}, path)
     else:
         path.write_bytes(pickle.dumps(Bomb(trap), protocol=2))
-    with pytest.raises(NetworkError, match="refused"):
-        read_state_dict(path)
+    with pytest.raises(NetworkError, match=r"refused.*wants to run code.*mkdir"):
+        read_checkpoint(path)
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 def test_broken_files_are_said_so(tmp_path, name):
-    with pytest.raises(NetworkError, match="does not exist"):
-        read_state_dict(tmp_path / name)
+    with pytest.raises(NetworkError, match="no such file"):
+        read_checkpoint(tmp_path / name)
     for content in (b"", b"not a weight file, but long enough to look like one" * 10):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(NetworkError, match=name):
-            read_state_dict(tmp_path / name)
+            read_checkpoint(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(NetworkError, match="no state dict"):
-        read_state_dict(tmp_path / "list.pt")
+    with pytest.raises(NetworkError, match="holds a list, not weights"):
+        read_checkpoint(tmp_path / "list.pt")
     good = tmp_path / "cut.safetensors"
     save_file({"a": torch.ones(100)}, good)
     good.write_bytes(good.read_bytes()[:-50])
-    with pytest.raises(NetworkError, match="no readable weight file"):
-        read_state_dict(good)
+    with pytest.raises(NetworkError, match="no readable safetensors file"):
+        read_checkpoint(good)
 
 
 def test_a_factory_returns_a_module_or_a_whole_network(tmp_path):
@@ -207,6 +212,22 @@ def test_a_factory_returns_a_module_or_a_whole_network(tmp_path):
         assert torch.equal(whole(pixels), module(pixels * 0.5))
 
 
+def test_what_a_factory_of_somebody_else_raises_is_one_sentence():
+    with pytest.raises(NetworkError, match=r"factory networks_of_a_user:broken failed: RuntimeError: no such planet"):
+        load("networks_of_a_user:broken")
+
+
+def test_odd_files_are_told_from_hostile_ones(tmp_path):
+    """What is left of a state dict that also keeps other things; a folder; a file of facts."""
+    torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": {"epoch": 3}}}, tmp_path / "extra.pt")
+    assert list(read_checkpoint(tmp_path / "extra.pt").state_dict) == ["a"]
+    with pytest.raises(NetworkError, match="is a folder"):
+        read_checkpoint(tmp_path)
+    torch.save({"a": torch.ones(1), **{f"fact{n}": n for n in range(9)}}, tmp_path / "facts.pt")
+    with pytest.raises(NetworkError, match=r"holds a, fact0, .* and 4 more but no state_dict"):
+        read_checkpoint(tmp_path / "facts.pt")
+
+
 def test_torchscript_files_open_without_their_python(tmp_path):
     module = Tiny().eval()
     with pytest.warns(FutureWarning):
@@ -221,8 +242,15 @@ def test_torchscript_files_open_without_their_python(tmp_path):
         load(f"torchscript:{path}", path, input_size=8)
     with pytest.raises(NetworkError, match="input_size"):
         load(f"torchscript:{path}")
-    with pytest.raises(NetworkError, match="does not exist"):
+    with pytest.raises(NetworkError, match="no such file"):
         load(f"torchscript:{tmp_path / 'none.pt'}", input_size=8)
+    other = tmp_path / "other.pt"
+    twice = nn.Sequential(module, nn.Softmax(dim=1))
+    with pytest.warns(FutureWarning):
+        torch.jit.script(twice).save(other)
+    assert (
+        load(f"torchscript:{other}", input_size=8).fingerprint != load(f"torchscript:{path}", input_size=8).fingerprint
+    )
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     with pytest.raises(NetworkError, match="no TorchScript archive"):
         load(f"torchscript:{tmp_path / 'bad.pt'}", input_size=8)
@@ -235,7 +263,7 @@ def test_torchscript_that_opens_files_is_refused(tmp_path):
 
     with pytest.warns(FutureWarning):
         torch.jit.script(Reading()).save(tmp_path / "net.pt")
-    with pytest.raises(NetworkError, match="open files"):
+    with pytest.raises(NetworkError, match="calls from_file, which reaches for files"):
         load(f"torchscript:{tmp_path / 'net.pt'}", input_size=8)
 
 

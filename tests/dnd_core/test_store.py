@@ -12,7 +12,7 @@ import pytest
 
 from dnd_core.activations import ActivationFile
 from dnd_core.captioning import Journal
-from dnd_core.errors import StoreError, StoreLocked, StoreMismatch
+from dnd_core.errors import NetworkError, ProbeError, StoreError, StoreLocked, StoreMismatch
 from dnd_core.store import RunStore, file_sha256, read_manifest, write_atomic, write_table
 
 
@@ -150,6 +150,37 @@ def test_an_out_folder_that_is_a_file(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "file" / "run", tmp_path / ("long" * 100)):
+        with pytest.raises(StoreError, match=r"cannot be written \(.+\): choose another --out folder"), RunStore(wrong):
+            pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_leaves_nothing_aside(tmp_path):
+    (tmp_path / ".a.json.part").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"the disk is full while writing .*a\.json"):
+        write_atomic(tmp_path / "a.json", b"0" * 100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"), [(NetworkError("NaN"), False), (ProbeError("lost"), False), (StoreError("full"), True)]
+)
+def test_bad_input_found_out_late_leaves_no_run_and_a_full_disk_leaves_what_was_done(tmp_path, error, stays):
+    def fail(root):
+        with RunStore(root) as store:
+            store.annotate(model="m")
+            store.stage("probing", 1).path("activations/a.npy").write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail(tmp_path / "run")
+    left = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}
+    assert left == ({"manifest.json", ".work"} if stays else set())
+
+
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 256 KiB; mounting one needs privileges that not every machine gives."""
@@ -159,7 +190,8 @@ def tiny_disk(tmp_path):
     if mounted.returncode != 0:
         pytest.skip("SKIPPED LOUDLY: this machine does not let tests mount a small file system, full disks go untested")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    # Lazily: a map that is not collected yet keeps the disk busy.
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_disk_is_said_and_the_run_resumes(tiny_disk):

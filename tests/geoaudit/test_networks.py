@@ -76,8 +76,8 @@ def test_a_lightning_checkpoint_answers_as_the_model_that_was_saved(
 
 
 def test_a_model_card_beside_the_checkpoint_says_everything(checkpoint: Path, pixels: torch.Tensor) -> None:
+    from dnd_core.store import file_sha256
     from geoaudit.cards import ModelCard, write_card
-    from geoaudit.networks.checkpoints import file_sha256
 
     def card(**changes: Any) -> ModelCard:
         facts: dict[str, Any] = {

@@ -6,7 +6,6 @@ A PyTorch checkpoint is a pickle, and a pickle is a program. Only two doors are 
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import pickletools
 import re
@@ -22,7 +21,7 @@ from dnd_core.errors import NetworkError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Checkpoint", "file_sha256", "is_torchscript", "read_checkpoint"]
+__all__ = ["Checkpoint", "is_torchscript", "read_checkpoint"]
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 # What tensors and plain values need; everything else that a pickle asks for is code.
@@ -51,12 +50,6 @@ class Checkpoint:
     lightning: bool = False
 
 
-def file_sha256(path: str | Path) -> str:
-    """Sha256 of a file's bytes, read in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_torchscript(path: str | Path) -> bool:
     """Whether a file is a TorchScript archive: a zip that holds code beside its constants."""
     if not zipfile.is_zipfile(path):
@@ -74,7 +67,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise NetworkError(f"{path}: no such file; give the path of a checkpoint")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise NetworkError(f"{path}: {what}; give the path of a checkpoint")
     if path.suffix == ".safetensors":
         return Checkpoint(path, _read_safetensors(path))
     content = _read_pickle(path)
@@ -84,7 +78,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     lightning = "pytorch-lightning_version" in content or "hyper_parameters" in content
     state = _tensors(content)
     if state is None:
-        raise NetworkError(f"{path}: holds {', '.join(map(str, content)) or 'nothing'} but no state_dict; {_RESAVE}")
+        names = [str(name) for name in content]
+        held = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        raise NetworkError(f"{path}: holds {held or 'nothing'} but no state_dict; {_RESAVE}")
     hyper_parameters = content.get("hyper_parameters", {})
     return Checkpoint(path, state, hyper_parameters if isinstance(hyper_parameters, Mapping) else {}, lightning)
 
@@ -92,13 +88,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
     from torch import Tensor
 
-    for name in _NESTED:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return {str(name): value for name, value in content.items()}
-    return None
+    nested = next((content[name] for name in _NESTED if isinstance(content.get(name), Mapping)), None)
+    found = {str(name): value for name, value in (nested or content).items() if isinstance(value, Tensor)}
+    # A module may keep other things in its state dict; at the top of a file they say that it is no state dict.
+    return found if found and (nested is not None or len(found) == len(content)) else None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

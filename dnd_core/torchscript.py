@@ -12,7 +12,7 @@ import torch
 
 from dnd_core.errors import NetworkError
 from dnd_core.hooks import Opaque
-from geoaudit.networks.checkpoints import file_sha256
+from dnd_core.store import file_sha256
 
 __all__ = ["ScriptedNetwork", "read_torchscript"]
 
@@ -39,12 +39,17 @@ def read_torchscript(path: str | Path) -> ScriptedNetwork:
     """The network in a TorchScript archive.
 
     Raises:
-        NetworkError: the archive is damaged, or its code reads or writes files.
+        NetworkError: there is no such archive, it is damaged, or its code reads or writes files.
 
     """
     path = Path(path)
-    with zipfile.ZipFile(path) as archive:
-        code = [archive.read(name).decode(errors="replace") for name in archive.namelist() if name.endswith(".py")]
+    if not path.is_file():
+        raise NetworkError(f"{path}: no such file; give the path of a TorchScript archive")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            code = [archive.read(name).decode(errors="replace") for name in archive.namelist() if name.endswith(".py")]
+    except zipfile.BadZipFile as error:
+        raise NetworkError(f"{path}: is no TorchScript archive; give a file that torch.jit.save wrote") from error
     for text in code:
         if match := _REACHES_OUT.search(text):
             raise NetworkError(
