@@ -282,10 +282,19 @@ def _covered(finding: Finding, findings: Sequence[Finding]) -> bool:
 
 
 def rank(findings: Sequence[Finding]) -> list[Finding]:
-    """Most severe first, then the larger effect, then the better evidence."""
+    """Most severe first, then the better evidence, then concepts that the imagery shows, then the larger effect.
+
+    A network may be moved by an artefact that none of its images has; what they have comes before it.
+    """
     return sorted(
         findings,
-        key=lambda f: (SEVERITIES.index(f.severity), -f.grade, -abs(f.hypothesis.value), f.fingerprint),
+        key=lambda f: (
+            SEVERITIES.index(f.severity),
+            -f.grade,
+            (f.hypothesis.prevalence or 0.0) < PREVALENT,
+            -abs(f.hypothesis.value),
+            f.fingerprint,
+        ),
     )
 
 

@@ -12,6 +12,8 @@ from dnd_core.ablation import Ablation as UnitAblation
 from dnd_core.ablation import UnitSet, matched_random_sets, unit_statistics
 from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
+from geoaudit.findings import PREVALENT
+from geoaudit.perturb import Perturbation
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "effect_of",
     "points",
     "reliance",
+    "usual_strength",
 ]
 
 # The smallest change of a share that is worth a reader's time: one image in ten.
@@ -51,6 +54,15 @@ class Effect:
     def holds(self) -> bool:
         """Large enough to matter, and not by chance."""
         return self.value >= MIN_EFFECT and self.ci[0] > 0 and self.p <= 0.01
+
+
+def usual_strength(context: AuditContext, artefact: Perturbation) -> float:
+    """How strongly an artefact is painted: as strong as it gets where the imagery shows it, else the middle of what is usual.
+
+    What the captions of ordinary imagery speak of is no faint trace, and a network that learned it there learned it so.
+    """
+    seen = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
+    return artefact.strengths[-1 if seen else len(artefact.strengths) // 2]
 
 
 def reliance(
@@ -153,7 +165,11 @@ class Ablation:
 
 
 def ablations(
-    context: AuditContext, sets: Sequence[UnitSet], rows: NDArray[np.int64], images: ImageSet | None = None
+    context: AuditContext,
+    sets: Sequence[UnitSet],
+    rows: NDArray[np.int64],
+    images: ImageSet | None = None,
+    absent: str = "",
 ) -> list[Ablation | None]:
     """Hold each set of units at its probe means, and matched random ones of the same layers, all in one pass.
 
@@ -162,12 +178,15 @@ def ablations(
         sets: unit sets, layer name to unit indices.
         rows: images to do it on.
         images: another set with the same indices (painted copies); the probe when None.
+        absent: a concept; means are then taken over the images whose captions do not speak of it. Where a third of the
+            probe shows the concept, the mean over all of it is a third of the concept, and holding units there leaves it in.
 
     Returns:
         One a set; None where a layer has too few other units to match.
     """
     names = sorted({name for units in sets for name in units})
-    statistics = {name: unit_statistics(context.activations[name]) for name in names}
+    level = _without(context, absent) if absent else None
+    statistics = {name: unit_statistics(context.activations[name], level) for name in names}
     norms = {name: found.norms for name, found in statistics.items()}
     able = [all(len(chosen) * 2 <= len(norms[name]) for name, chosen in units.items()) for units in sets]
     asked: list[UnitSet] = []
@@ -185,6 +204,15 @@ def ablations(
         part = next(parts) if can else None
         found.append(None if part is None else Ablation(whole, part[0], part[1:], rows))
     return found
+
+
+def _without(context: AuditContext, concept: str) -> NDArray[np.int64] | None:
+    """Images whose captions do not speak of a concept; None, for all, where captions are missing or leave too few."""
+    said = context.shows(concept)
+    if said is None or context.captions is None:
+        return None
+    rows = np.flatnonzero(~said & np.array([bool(caption) for caption in context.captions]))
+    return rows if len(rows) >= FEWEST else None
 
 
 def accuracy_change(

@@ -23,6 +23,7 @@ from geoaudit.checks.causal import (
     accuracy_change,
     points,
     reliance,
+    usual_strength,
 )
 from geoaudit.checks.grouped import Group, concept_groups, group_score, paintable
 from geoaudit.checks.nulls import null_test
@@ -105,9 +106,10 @@ class ConceptReliance:
         found: dict[int, Ablation] = {}
         for artefact in {a.name: a for a in artefacts if a is not None}.values():
             places = [n for n, other in enumerate(artefacts) if other is not None and other.name == artefact.name]
-            strength = artefact.strengths[len(artefact.strengths) // 2]
+            strength = usual_strength(context, artefact)
             images = context.painted_images(artefact.name, strength)
-            made = ablations(context, [groups[n].units for n in places], context.evaluated, images)
+            sets = [groups[n].units for n in places]
+            made = ablations(context, sets, context.evaluated, images, artefact.label)
             found |= {n: one for n, one in zip(places, made, strict=True) if one is not None}
         return found
 
@@ -128,6 +130,9 @@ class ConceptReliance:
             seed=context.seed,
             given=context.reference,
         )
+        if painted is not None and not self._moves(context, clean, painted):
+            # A brush that moves no class may only be unlike the real thing: real images decide then.
+            artefact = painted = None
         pairs = None if artefact is not None else retrieve_pairs(context, group.name)
         if pairs is not None and len(pairs.shown) < FEWEST_PAIRS:
             pairs = None
@@ -135,6 +140,11 @@ class ConceptReliance:
         held = painted or self._shown(score, clean)
         self._remember(context, group, clean)
         return _Case(group, score, association, artefact, pairs, clean, held, relations)
+
+    def _moves(self, context: AuditContext, clean: Ablation, painted: Ablation) -> bool:
+        """Whether painting pulls images into any class."""
+        classes = range(len(context.class_names))
+        return any(reliance(context, context.evaluated, clean.plain, painted.plain, c).holds for c in classes)
 
     def _shown(self, score: Floats, clean: Ablation) -> Ablation:
         """Without a painter: the ablation on the fifth of the images on which the group fires most."""

@@ -12,16 +12,26 @@ from numpy.typing import NDArray
 
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, Ablation, Effect, ablation_holds, ablations, points, reliance
+from geoaudit.checks.causal import (
+    MIN_EFFECT,
+    Ablation,
+    Effect,
+    ablation_holds,
+    ablations,
+    points,
+    reliance,
+    usual_strength,
+)
 from geoaudit.checks.nulls import null_test
 from geoaudit.checks.wording import headline, lowers, sensor_advice
-from geoaudit.findings import CheckResult, Evidence, Hypothesis
+from geoaudit.findings import PREVALENT, CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
 __all__ = ["SensorProbes"]
 
-# The twentieth of a layer that reacts most is held.
-REACTING = 0.05
+# So much of a layer, those units that react most, is held: few where the imagery never shows the artefact, for then only
+# units made for something like it can carry it; many where it does, for what was learned from it spreads.
+REACTING, SPREAD = 0.05, 0.2
 REACTION_IMAGES = 256
 
 
@@ -65,16 +75,15 @@ class SensorProbes:
     def _sweep(self, context: AuditContext, artefact: Perturbation) -> list[Hypothesis]:
         rows = context.evaluated
         before = context.logits[rows]
-        middle = len(artefact.strengths) // 2
+        usual = usual_strength(context, artefact)
         classes = range(len(context.class_names))
         at: dict[float, list[Effect]] = {}
-        for strength in (artefact.strengths[middle], *artefact.strengths):
-            # An artefact that moves nothing at its middle strength is not swept.
+        for strength in (usual, *artefact.strengths):
+            # An artefact that moves nothing at its usual strength is not swept.
             if strength not in at and (not at or any(e.value >= MIN_EFFECT for e in next(iter(at.values())))):
                 after = context.painted(artefact.name, strength)
                 at[strength] = [reliance(context, rows, before, after, c) for c in classes]
         sweep = [{strength: effects[c] for strength, effects in sorted(at.items())} for c in classes]
-        usual = artefact.strengths[middle]
         carried = None
         if any(effects[usual].holds for effects in sweep):
             carried = self._reacting(context, artefact, usual)
@@ -97,9 +106,10 @@ class SensorProbes:
         before = np.asarray(context.activations[info.name])
         spread = before.std(axis=0)
         shift = (painted[info.name] - before[rows]).mean(axis=0) / np.where(spread > 1e-9, spread, np.inf)
-        count = max(1, round(REACTING * info.units))
+        seen = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
+        count = max(1, round((SPREAD if seen else REACTING) * info.units))
         units = np.sort(np.argsort(-np.abs(shift), kind="stable")[:count])
-        (found,) = ablations(context, [{info.name: units.tolist()}], context.evaluated, images)
+        (found,) = ablations(context, [{info.name: units.tolist()}], context.evaluated, images, artefact.label)
         return None if found is None else (info.name, units, found)
 
     def _hypothesis(

@@ -8,9 +8,18 @@ import pytest
 from dnd_core.errors import ConfigError
 from geoaudit.checks import choose_checks
 from geoaudit.checks.base import choose_evaluated
-from geoaudit.checks.causal import Ablation, Effect, ablation_holds, ablations, accuracy_change, reliance
+from geoaudit.checks.causal import (
+    Ablation,
+    Effect,
+    ablation_holds,
+    ablations,
+    accuracy_change,
+    reliance,
+    usual_strength,
+)
+from geoaudit.perturb import PERTURBATIONS
 
-from .planted import HAZE_UNITS, planted_context
+from .planted import HAZE_UNITS, Classifier, context_of, network_of, planted_context, tiles
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +92,28 @@ def test_holding_the_haze_unit_restores_hazed_images(context) -> None:
     assert (found.plain.argmax(axis=1) == 2).mean() > 0.9
     assert (found.held.argmax(axis=1) == context.reference[rows]).mean() > 0.9
     assert (found.random.argmax(axis=2) == 2).mean() > 0.9
+
+
+def test_units_are_held_where_they_are_without_the_concept() -> None:
+    # Haze on two tiles of three: the mean over all of them is mostly haze, and holding units there takes nothing away.
+    images, hazed = tiles(haze=0.66)
+    captions = ["haze over ground" if h else "clear ground" for h in hazed]
+    context = context_of(network_of(Classifier(450.0)), images, captions=captions)
+    rows = np.arange(40)
+    painted = context.painted_images("haze", 0.6)
+    share = []
+    for absent in ("", "haze"):
+        (found,) = ablations(context, [{"features": HAZE_UNITS}], rows, painted, absent)
+        assert found is not None
+        share.append((found.held.argmax(axis=1) == 2)[context.reference[rows] != 2].mean())
+    assert share[0] > 0.3
+    assert share[1] < 0.05
+
+
+def test_an_artefact_that_the_imagery_shows_is_painted_as_strongly_as_it_gets(context) -> None:
+    haze = PERTURBATIONS["haze"]
+    assert usual_strength(context, haze) == haze.strengths[-1]
+    assert usual_strength(context, PERTURBATIONS["blur"]) == PERTURBATIONS["blur"].strengths[1]
 
 
 def test_sets_of_more_than_half_a_layer_cannot_be_matched(context) -> None:

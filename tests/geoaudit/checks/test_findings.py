@@ -100,6 +100,15 @@ def test_ranked_by_severity_then_grade_then_effect() -> None:
     assert [f.hypothesis.concept for f in judge(several)] == ["common", "large", "small", "minor"]
 
 
+def test_what_the_imagery_shows_comes_before_what_it_never_does() -> None:
+    several = [
+        hypothesis(2, concept="elsewhere", value=0.9, prevalence=0.0),
+        hypothesis(2, concept="unknown", value=0.8),
+        hypothesis(2, concept="here", value=0.2, prevalence=0.3),
+    ]
+    assert [f.hypothesis.concept for f in judge(several)] == ["here", "elsewhere", "unknown"]
+
+
 def test_fingerprint_hangs_on_words_not_on_figures() -> None:
     first, second = hypothesis(2, concept="thin Haze"), hypothesis(2, 3, concept="haze thin", value=0.1, n=7)
     prints = [judge([h])[0].fingerprint for h in (first, second, hypothesis(2, class_name="farm"))]
