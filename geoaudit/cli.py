@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -315,7 +315,9 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``geoaudit``."""
-    commands: dict[str, Callable[..., Any]] = {
+    from geoaudit.studies.commands import eurosat, tile2vec
+
+    commands: dict[str, Any] = {
         "demo": demo,
         "audit": audit,
         "gate": gate,
@@ -325,6 +327,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "diff": diff,
         "checks": checks,
         "mitigate": mitigate,
+        "study": {
+            "_help": "The paper's two land-cover studies, with controls.",
+            "tile2vec": tile2vec,
+            "eurosat": eurosat,
+        },
         "prune": prune,
         "doctor": doctor,
     }

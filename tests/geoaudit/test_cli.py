@@ -378,11 +378,17 @@ def test_checks_and_doctor_speak(capsys):
 
 
 def commands() -> dict[str, object]:
-    """The commands as the parser gets them."""
+    """The commands as the parser gets them; those of a group by both words."""
     found: dict[str, object] = {}
 
     def take(given, argv, program):
-        found.update(given)
+        for name, command in given.items():
+            group = (
+                {f"{name} {word}": its for word, its in command.items() if callable(its)}
+                if isinstance(command, dict)
+                else {}
+            )
+            found.update(group or {name: command})
         return 0
 
     original, cli.run = cli.run, take
@@ -394,7 +400,9 @@ def commands() -> dict[str, object]:
 
 
 def sections() -> dict[str, str]:
-    parts = re.split(r"^## `geoaudit (\S+).*`$", (DOCS / "commands.md").read_text(), flags=re.MULTILINE)
+    parts = re.split(
+        r"^## `geoaudit ([a-z]+(?: [a-z0-9]+)?)\b.*`$", (DOCS / "commands.md").read_text(), flags=re.MULTILINE
+    )
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
