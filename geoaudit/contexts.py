@@ -72,6 +72,7 @@ def read_context(
         draws=options.draws,
         pooling=settings.probing.pooling,
         batch_size=max(settings.probing.batch_size, 128),
+        card=dict(subject.card or {}),
         report=progress or (lambda stage, done, total: None),
     )
 

@@ -104,6 +104,7 @@ class AuditContext:
         tables: rows for the run's tables, by table.
         chance_gaps: ablation gaps of random unit sets.
         null_tests: every test made again on shuffled labels, from which the false-alarm rate is measured.
+        card: what the run knows of the model beyond its weights: ``checkpoint``, a path or ``torchgeo:NAME``.
         report: progress callback (stage, done, total).
     """
 
@@ -123,6 +124,7 @@ class AuditContext:
     draws: int = 1000
     pooling: Pooling = "mean"
     batch_size: int = 128
+    card: Mapping[str, Any] = field(default_factory=dict)
     report: Callable[[str, int, int], None] = lambda stage, done, total: None
     chance_gaps: list[float] = field(default_factory=list)
     null_tests: list[NullTest] = field(default_factory=list)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dnd_core.images import ImageSet, Subset
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, Effect, points, reliance
+from geoaudit.checks.wording import area_words
 from geoaudit.findings import CheckResult, CheckStatus, Evidence, Hypothesis
 from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
 
@@ -229,14 +230,16 @@ class Context:
             return None
         name = context.class_names[target]
         share, low, high = self._share(context, found, around, whole, mask)
-        area = float(found.area[mask].mean())
+        around_it = float(found.area[mask].mean())
         hosts = found.hosts[mask]
         effect = reliance(context, hosts, context.logits[hosts], found.moved[mask], target)
         excess = around - (found.area + MIN_EFFECT) * whole
         draws, _ = self._draws(context, found, excess[:, None], mask)
         p = max(effect.p, float((1 + (draws[:, 0] <= 0).sum()) / (1 + len(draws))))
-        holds = effect.holds and low > area + MIN_EFFECT
+        holds = effect.holds and low > around_it + MIN_EFFECT
         turned = (found.moved[mask].argmax(axis=1) == target) & (context.predicted[hosts] != target)
+        hanging = (context.predicted[found.hosts] == target) & (found.moved.argmax(axis=1) != target)
+        area = context.area_of(found.hosts, hanging)
         return Hypothesis(
             rule=self.rule,
             concept=f"the surroundings of {name}",
@@ -245,7 +248,7 @@ class Context:
             units=(),
             n=effect.n,
             p=p,
-            evidence=(self._evidence(name, effect, share, (low, high), area, holds),),
+            evidence=(self._evidence(name, effect, share, (low, high), around_it, holds),),
             metric="reliance",
             value=effect.value,
             ci=effect.ci,
@@ -254,9 +257,12 @@ class Context:
             why=f"the label of an image speaks of the region inside, not of what lies around it; {found.source}",
             examples=tuple(int(i) for i in hosts[turned][:6]),
             counterexamples=tuple(int(i) for i in hosts[~turned][:6]),
+            area_ha=area,
+            area_meaning=f"ground called {name} that is called otherwise in other surroundings" if area else "",
             recommendation=(
                 f"Train {name} in other surroundings (crop tighter, swap surroundings between images), or label what "
-                "the whole image shows."
+                f"the whole image shows{f'; check the {area_words(area)} that hang on them' if area else ''}. Then run this "
+                "audit again."
             ),
             title=f"{name} is decided by what lies around the labelled ground",
             limitations="Composites have an edge that real images lack; both halves of each pair have the same one.",

@@ -20,6 +20,7 @@ from geoaudit.applicability import Applicability, applicability
 from geoaudit.autocorrelation import morans_i_points
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, points
+from geoaudit.checks.wording import area_words
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.statistics import PairedDifference, paired_difference
 
@@ -30,6 +31,8 @@ FEWEST_BLOCKS = 4
 # A linear probe on more images than this takes minutes and its accuracy no longer moves.
 MOST_IMAGES = 2000
 NEIGHBOURS = 8
+# The mean of Moran's I over a layer's units is settled by this many, evenly spread.
+MOST_UNITS = 64
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -150,14 +153,16 @@ class Geography:
             permutations=199,
             seed=context.seed,
         )
+        activation = _mean_moran(places, features, labels)
         reason = (
             f"a linear probe on {layers[-1]} is right on {net[0].mean():.0%} of {len(rows)} images when split at random and "
             f"on {net[1].mean():.0%} when split by block (a gap of {points(gap.value)}, 95 % interval {points(gap.low)} to "
             f"{points(gap.high)}; on bare band statistics {points(raw[0].mean() - raw[1].mean())}); place explains "
             f"{explained_by_place(features, labels, where):.0%} of the activation after class "
             f"({explained_by_place(imagery, labels, where):.0%} of the band statistics) and "
-            f"{max(0.0, explained_by_place(wrong, labels, where)):.0%} of the error; Moran's I of the error beyond class "
-            f"{error.value:.2f} (p {error.p:.3f}); {self._applicability(context, features, rows, where)}; "
+            f"{max(0.0, explained_by_place(wrong, labels, where)):.0%} of the error; Moran's I beyond class "
+            f"{activation:.2f} of the activation (mean over units), {error.value:.2f} of the error (p {error.p:.3f}); "
+            f"{self._applicability(context, features, rows, where)}; "
             f"{', '.join(leaning) or 'no class'} leans on place beyond what the imagery gives away"
         )
         return CheckResult(
@@ -202,6 +207,7 @@ class Geography:
         p = max(gap.p, beyond.p)
         holds = value >= MIN_EFFECT and ci[0] > 0 and beyond.estimate.low > 0 and p <= 0.01
         lost = (net[0] > net[1]) & mine
+        area = context.area_of(rows, lost, np.ones(len(rows)))
         evidence = Evidence(
             1,
             "split gap",
@@ -231,12 +237,28 @@ class Geography:
             why="a class is what covers the ground, wherever it lies",
             examples=tuple(int(i) for i in rows[lost][:6]),
             counterexamples=tuple(int(i) for i in rows[mine & (net[1] > 0)][:6]),
+            area_ha=area,
+            area_meaning=f"ground of {name} that is recognised only beside ground seen before" if area else "",
             recommendation=(
-                f"Report accuracy of {name} from a spatially blocked split only, and gather {name} in other places."
+                f"Report accuracy of {name} from a spatially blocked split only, and gather {name} in other places"
+                f"{f', {area_words(area)} of it are recognised only beside known ground' if area else ''}. Then run this "
+                "audit again."
             ),
             title=f"{name} is recognised by its place",
             limitations="A gap of a linear probe on the features is association; nothing was changed in the images.",
         )
+
+
+def _mean_moran(places: Floats, features: Floats, labels: Ints) -> float:
+    """Moran's I of each unit's activation once its class mean is taken out, averaged over units that vary."""
+    left = _residual(features, np.unique(labels, return_inverse=True)[1])
+    varying = left[:, left.std(axis=0) > 1e-9]
+    neighbours = min(NEIGHBOURS, len(labels) - 1)
+    kept = np.unique(np.linspace(0, varying.shape[1] - 1, min(MOST_UNITS, varying.shape[1])).astype(int))
+    found = [
+        morans_i_points(places, column, neighbours=neighbours, permutations=1).value for column in varying[:, kept].T
+    ]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _difference(context: AuditContext, a: Floats, b: Floats, where: Ints) -> PairedDifference:

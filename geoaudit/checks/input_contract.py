@@ -1,9 +1,10 @@
 """Does the network get the input it was trained on?
 
-Bands, units, classes and size are compared by :func:`geoaudit.probes.contract.check_contract`. Then the network itself is
-asked: the first batch normalisations remember mean and variance of what they were trained on (Ioffe and Szegedy 2015),
-and data scaled otherwise, with bands swapped or with zeros for missing data shift them. Status ``fail`` for a mismatch
-that makes results wrong, ``inconclusive`` where one is likely: no other check can be believed before that is settled.
+Bands, units, classes and size are compared by :func:`geoaudit.probes.contract.check_contract`, and the card's band order
+with the one that pretrained weights list of themselves. Then the network itself is asked: the first batch normalisations
+remember mean and variance of what they were trained on (Ioffe and Szegedy 2015), and data scaled otherwise, with bands
+swapped or with zeros for missing data shift them. Status ``fail`` for a mismatch that makes results wrong,
+``inconclusive`` where one is likely: no other check can be believed before that is settled.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ class InputContract:
         else:
             wrong += [note.message for note in notes if note.severity == "error"]
             doubtful += [note.message for note in notes if note.severity == "warning"]
+        if doubt := self._weights_doubt(context):
+            doubtful.append(doubt)
         shifts = norm_shifts(context, rows)
         for shift in shifts:
             if shift.far:
@@ -165,5 +168,13 @@ class InputContract:
         reason = (
             "; ".join(said) if said else f"bands, units, size and classes agree; {facts}; {zeros:.1%} unmarked zeros"
         )
-        tested = 2 + len(shifts)
+        tested = 3 + len(shifts)
         return CheckResult(self.rule, self.title, status, reason, tested, self.null, self.cost)
+
+    def _weights_doubt(self, context: AuditContext) -> str:
+        """Whether the pretrained weights list their bands in another order than the card."""
+        from geoaudit.checks.pretraining import band_doubt
+        from geoaudit.networks import Preprocess
+
+        preprocess = context.network.preprocess
+        return band_doubt(context.card, preprocess.bands) if isinstance(preprocess, Preprocess) else ""

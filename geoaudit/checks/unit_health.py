@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dnd_core.verification import UnitHealth as Health
 from dnd_core.verification import health
 from geoaudit.checks.base import AuditContext
 from geoaudit.findings import CheckResult, CheckStatus
 from geoaudit.heads import find_head
 
-__all__ = ["ClassEvidence", "UnitHealth", "class_evidence", "duplicates"]
+__all__ = ["ClassEvidence", "UnitHealth", "class_evidence", "duplicates", "streamed_health"]
 
 # Two units that correlate more than this say the same.
 SAME = 0.98
@@ -26,6 +27,7 @@ LEAST_R2 = 0.5
 RIDGE = 1.0
 # Correlations and evidence are settled by this many images; more would only take memory.
 MOST_IMAGES = 5000
+ROWS = 4096
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +45,27 @@ def duplicates(activations: NDArray[np.float32], same: float = SAME) -> list[tup
     scaled = centred / np.where(norms > 1e-9, norms, np.inf)
     left, right = np.nonzero(np.triu(np.abs(scaled.T @ scaled) > same, 1))
     return list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+def streamed_health(activations: NDArray[np.float32], rows: int = ROWS) -> Health:
+    """Dead and diffuse units, with no more of the matrix in memory than a block of rows.
+
+    Dead is exact: least and largest activation are taken over every image. Diffuse compares percentiles, which an even
+    sample of :data:`MOST_IMAGES` images settles.
+
+    Args:
+        activations: (images, units), memory-mapped where it is large.
+        rows: images read at a time.
+    """
+    low = np.full(activations.shape[1], np.inf, dtype=np.float32)
+    high = -low
+    for start in range(0, len(activations), rows):
+        block = np.asarray(activations[start : start + rows])
+        np.minimum(low, block.min(axis=0), out=low)
+        np.maximum(high, block.max(axis=0), out=high)
+    dead = (high - low) <= 1e-7 * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
+    sampled = health(np.asarray(activations[_some(len(activations))]))
+    return Health(dead, ~dead & sampled.diffuse)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +141,10 @@ class UnitHealth:
         infos = [info for info in context.layers if info.name != "output"]
         if not infos:
             return self._result("inconclusive", "no layer before the output is described, so no unit can be judged", 0)
-        said = []
+        said, states = [], {}
         for info in infos:
-            values = np.asarray(context.activations[info.name])
-            state = health(values)
+            values = context.activations[info.name]
+            state = states[info.name] = streamed_health(values)
             twins = {unit for pair in duplicates(values[_some(len(values))]) for unit in pair}
             said.append(
                 f"{info.name}: {int(state.dead.sum())} dead, {len(twins)} duplicate and {int(state.diffuse.sum())} diffuse "
@@ -129,7 +152,7 @@ class UnitHealth:
             )
         tested = sum(info.units for info in infos)
         last = infos[-1].name
-        if bool(health(np.asarray(context.activations[last])).dead.all()):
+        if bool(states[last].dead.all()):
             return self._result("inconclusive", f"every unit of {last} is dead on these images; {said[-1]}", tested)
         evidence = class_evidence(context, last)
         if evidence.r2 < LEAST_R2:

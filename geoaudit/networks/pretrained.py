@@ -75,6 +75,15 @@ def pretrained_spec(
     )
 
 
+def weight_bands(name: str) -> tuple[str, ...]:
+    """The bands that weights list of themselves, in their order.
+
+    Raises:
+        NetworkError: no such weights, or they do not name their bands.
+    """
+    return _bands(_weights(name))
+
+
 def _bands(weights: Any) -> tuple[str, ...]:
     names = weights.meta.get("bands")
     sensor = next((sensor for prefix, sensor in _SENSORS.items() if weights.name.startswith(prefix)), None)

@@ -36,13 +36,18 @@ def result_of(inside: float, around: float):
 
 
 def test_network_that_looks_outside_ranks_first() -> None:
-    _, result = result_of(0.0, 1.0)
+    context, result = result_of(0.0, 1.0)
     assert result.status == "fail"
     findings = judge(result.hypotheses)
     assert {f.hypothesis.class_name for f in findings} == {"field", "forest", "water"}
     assert all(f.severity == "minor" for f in findings), "no unit was ablated, so nothing above minor"
     assert "100% of the evidence" in findings[0].hypothesis.evidence[0].sentence
     assert findings[0].title.endswith("is decided by what lies around the labelled ground")
+    # Every image of a class changes it, so the area is what the class covers: a third of the probe.
+    area, probe = findings[0].hypothesis.area_ha, context.hectares
+    assert area is not None
+    assert area[0] == pytest.approx(probe / 3, rel=0.05)
+    assert f"check the {area[0]:.0f} ha" in findings[0].hypothesis.recommendation
 
 
 @pytest.mark.parametrize(("inside", "around"), [(1.0, 0.0), (1.0, 1.0)])

@@ -67,11 +67,24 @@ def test_features_that_spell_the_place_rank_first(planted) -> None:
     assert first.title.endswith("is recognised by its place")
     assert first.hypothesis.value > 0.4
     assert first.severity == "minor", "a gap is association"
+    context, _ = planted
+    area = first.hypothesis.area_ha
+    assert area is not None
+    # A third of the ground is of the class, and the share of it that only neighbours recognise is the gap or more.
+    assert first.hypothesis.value * context.hectares / 3 <= area[0] + 1e-6 <= context.hectares / 3 + 1e-6
+    assert area[1] <= area[0] <= area[2]
 
 
 def test_the_summary_names_every_figure(planted) -> None:
     _, result = planted
-    for words in ("split at random", "split by block", "place explains", "Moran's I", "96 held-out images"):
+    for words in (
+        "split at random",
+        "split by block",
+        "place explains",
+        "Moran's I beyond class",
+        "of the activation",
+        "96 held-out images",
+    ):
         assert words in result.reason
 
 

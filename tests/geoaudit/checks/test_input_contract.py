@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dnd_core.images import ArrayImages
 from geoaudit.checks.base import PaintedImages
 from geoaudit.checks.input_contract import InputContract, nodata_share, norm_shifts
+from geoaudit.checks.pretraining import band_doubt
 from geoaudit.networks.preprocess import Preprocess
 
 from .planted import BANDS, CLASSES, context_of, network_of, tiles
@@ -101,3 +102,37 @@ def test_hooks_are_gone_afterwards() -> None:
     context = context_with()
     norm_shifts(context, np.arange(8))
     assert not context.network.module.features._forward_pre_hooks
+
+
+SENTINEL2 = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+EUROSAT = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B10", "B11", "B12", "B8A"]
+
+
+def lightning(path, weights):
+    torch.save({"state_dict": {"model.conv1.weight": torch.zeros(1)}, "hyper_parameters": {"weights": weights}}, path)
+    return {"checkpoint": str(path)}
+
+
+def test_card_that_takes_the_bands_in_another_order_than_its_weights_is_doubted(tmp_path) -> None:
+    card = lightning(tmp_path / "fine-tuned.ckpt", "ResNet18_Weights.SENTINEL2_ALL_MOCO")
+    said = band_doubt(card, EUROSAT)
+    assert said.startswith("the weights it starts from (ResNet18_Weights.SENTINEL2_ALL_MOCO)")
+    assert "B8A at 9, the card B09" in said
+    assert band_doubt(card, SENTINEL2) == ""
+    assert "take 13 bands, the card says 4" in band_doubt(card, BANDS)
+    assert band_doubt({"checkpoint": "torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"}, EUROSAT) == said
+
+
+@pytest.mark.parametrize("weights", [None, True, "imagenet.pth", "ResNet18_Weights.NO_SUCH_WEIGHTS"])
+def test_weights_that_say_nothing_of_bands_raise_no_doubt(tmp_path, weights) -> None:
+    assert band_doubt(lightning(tmp_path / "a.ckpt", weights), EUROSAT) == ""
+    assert band_doubt({}, EUROSAT) == ""
+    assert band_doubt({"checkpoint": str(tmp_path / "missing.ckpt")}, EUROSAT) == ""
+
+
+def test_the_check_doubts_weights_of_another_band_order(tmp_path) -> None:
+    context = context_with()
+    context.card = lightning(tmp_path / "a.ckpt", "ResNet18_Weights.SENTINEL2_ALL_MOCO")
+    result = InputContract().run(context)
+    assert result.status == "inconclusive"
+    assert "take 13 bands, the card says 4" in result.reason

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from geoaudit.checks.unit_health import UnitHealth, class_evidence, duplicates
+from dnd_core.verification import health
+from geoaudit.checks.unit_health import UnitHealth, class_evidence, duplicates, streamed_health
 from geoaudit.heads import find_head
 
 from .planted import Classifier, context_of, network_of, tiles
@@ -97,3 +100,31 @@ def test_squared_logits_have_no_linear_head() -> None:
     images, _ = tiles(haze=0.0)
     context = context_of(network_of(Known(squared=True)), images)
     assert find_head(context.network.module, context.activations["features"], context.logits) is None
+
+
+def test_health_is_streamed_and_the_same(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((1000, 12)).astype(np.float32)
+    values[:, 3] = 0.7
+    values[:, 5] = 100 + 0.001 * values[:, 5]
+    # One image out of a thousand fires: not dead, and a block of rows alone would not show it.
+    values[:, 7] = 0
+    values[777, 7] = 1
+    whole, streamed = health(values), streamed_health(values, rows=64)
+    np.testing.assert_array_equal(whole.dead, streamed.dead)
+    np.testing.assert_array_equal(whole.diffuse, streamed.diffuse)
+    assert np.flatnonzero(streamed.dead).tolist() == [3]
+    assert np.flatnonzero(streamed.diffuse).tolist() == [5]
+
+
+def test_health_of_a_large_layer_stays_within_a_block_of_memory(tmp_path) -> None:
+    path = tmp_path / "layer.npy"
+    mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(200_000, 32))
+    mapped[::7] = 1
+    mapped.flush()
+    tracemalloc.start()
+    state = streamed_health(np.load(path, mmap_mode="r"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not state.dead.any()
+    assert peak < mapped.nbytes / 4
