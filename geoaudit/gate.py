@@ -42,13 +42,13 @@ class Settlement:
     def notes(self) -> list[str]:
         """What a person should know about the suppressions, one sentence each."""
         said = [
-            f"the suppression of {finding['id']} expired after {entry.until}"
-            f"{f', set by {entry.by}' if entry.by else ''} ({entry.reason}): mend the network, or decide again"
+            f"the suppression of {_plain(finding['id'])} expired after {entry.until}"
+            f"{f', set by {_plain(entry.by)}' if entry.by else ''} ({_plain(entry.reason)}): mend the network, or decide again"
             for finding in self.document["findings"]
             if (entry := self.lapsed.get(finding["fingerprint"])) is not None
         ]
         said += [
-            f"the suppression of {entry.fingerprint} ({entry.reason}) names no open finding: take it out"
+            f"the suppression of {_plain(entry.fingerprint)} ({_plain(entry.reason)}) names no open finding: take it out"
             for entry in self.idle
         ]
         return said
@@ -69,11 +69,11 @@ def gate(document: Mapping[str, Any], fail_on: str, lapsed: Collection[str] = ()
     serious = [finding for finding in grave if finding["status"] == "fail"]
     new = [finding for finding in serious if trips(finding, fail_on)]
     if new:
-        said = f"gate tripped: {_counted(len(new))} of severity {fail_on} or worse, first: {new[0]['title']}"
-        expired = [finding["id"] for finding in new if finding["fingerprint"] in lapsed]
+        said = f"gate tripped: {_counted(len(new))} of severity {fail_on} or worse, first: {_plain(new[0]['title'])}"
+        expired = [_plain(finding["id"]) for finding in new if finding["fingerprint"] in lapsed]
         return TRIPPED, said + (f"; the suppression of {', '.join(expired)} has expired" if expired else "")
     unsure = _unsure(document["checks"])
-    unsure += [finding["id"] for finding in grave if finding["status"] in UNSURE]
+    unsure += [_plain(finding["id"]) for finding in grave if finding["status"] in UNSURE]
     if unsure:
         return INCONCLUSIVE, f"gate inconclusive: {', '.join(unsure)} could not decide"
     aside = sum(finding["status"] == "suppressed" for finding in grave)
@@ -97,6 +97,13 @@ def _unsure(checks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rules of the checks that leave the audit undecided."""
     # On input the network was not made for, no other check's silence means anything.
     return [str(check["rule"]) for check in checks if check["status"] in UNSURE or is_unsuitable(check)]
+
+
+def _plain(text: Any) -> str:
+    """A value as one short line: a title may hold what a label held, and this goes to terminals."""
+    from geoaudit.report.text import plain
+
+    return plain(text)
 
 
 def _counted(number: int, more: str = "") -> str:
@@ -209,7 +216,7 @@ def gate_run(
     code, why = gate(settled.document, fail_on, settled.lapsed)
     if code == CLEAN and problems:
         code, why = INCONCLUSIVE, "gate inconclusive: the run is not whole"
-    return code, [*problems, *settled.notes(), why]
+    return code, [*map(_plain, problems), *settled.notes(), why]
 
 
 def load_baseline(path: Path) -> dict[str, Any]:
@@ -246,7 +253,7 @@ def summary(checks: Sequence[Mapping[str, Any]], findings: Sequence[Mapping[str,
     aside = sum(finding["status"] == "suppressed" for finding in findings)
     if still:
         first = still[0]
-        sentence = f"{first['title']} ({first['severity']}, evidence grade {first['evidence_grade']})."
+        sentence = f"{_plain(first['title'])} ({first['severity']}, evidence grade {first['evidence_grade']})."
         sentence += f" {_counted(len(still) - 1, 'more ')}." if len(still) > 1 else ""
     elif aside:
         sentence = "No finding is open."

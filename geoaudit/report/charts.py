@@ -108,7 +108,7 @@ def _accuracy(table: Mapping[str, Any]) -> Any:
     import pandas as pd
 
     rows = pd.DataFrame([
-        {"class": f"{number + 1}. {plain(row['name'], 26)}", "found": row["producers"]["estimate"],
+        {"class": f"{number + 1}. {_label(row['name'], 26)}", "found": row["producers"]["estimate"],
          "low": row["producers"]["low"], "high": row["producers"]["high"], "tiles": row["n"]}
         for number, row in enumerate(table["classes"]) if row["producers"]["estimate"] is not None
     ][:_MOST_BARS])  # fmt: skip
@@ -136,7 +136,7 @@ def _reliance(results: Results) -> Any:
     if len(strongest) == 0:
         return None
     rows = pd.DataFrame([
-        {"pair": say("chart.reliance.pair", name=plain(frame.at[i, "class"], 18), concept=plain(frame.at[i, "concept"], 28)),
+        {"pair": say("chart.reliance.pair", name=_label(frame.at[i, "class"], 18), concept=_label(frame.at[i, "concept"], 28)),
          "reliance": float(values[i]),
          "low": _number(frame.at[i, "reliance_low"]), "high": _number(frame.at[i, "reliance_high"]),
          "proven": bool((_number(frame.at[i, "grade"]) or 0) >= 2)}
@@ -160,6 +160,12 @@ def _reliance(results: Results) -> Any:
     return (zero + whisker + dots).properties(height=alt.Step(24))
 
 
+def _label(text: Any, limit: int) -> str:
+    """A short text of a chart. The drawing library cuts letters beyond 16 bits (emoji) in two and fails; they become codes."""
+    said = re.sub("[\U00010000-\U0010ffff]", lambda found: f"[U+{ord(found[0]):04X}]", plain(text, limit))
+    return plain(said, limit) or "\u2013"
+
+
 def _number(value: Any) -> float | None:
     try:
         return float(value)
@@ -172,7 +178,7 @@ def _statuses(layers: Sequence[Mapping[str, Any]]) -> Any:
     import pandas as pd
 
     rows = pd.DataFrame([
-        {"layer": f"{plain(row['layer'], 24)}", "status": say(f"neuron.{status}"), "order": order, "neurons": row[status]}
+        {"layer": _label(row["layer"], 24), "status": say(f"neuron.{status}"), "order": order, "neurons": row[status]}
         for row in layers[:_MOST_BARS] for order, status in enumerate(STATUS_COLOURS)
     ])  # fmt: skip
     colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
@@ -203,7 +209,7 @@ def _fit(results: Results) -> Any:
     counted = rows.groupby(["bin", "status"]).size().reset_index(name="neurons")
     counted["low"], counted["high"] = counted["bin"] - 0.023, counted["bin"] + 0.023
     counted["word"] = [
-        say(f"neuron.{status}") if status in STATUS_COLOURS else plain(status, 20) for status in counted["status"]
+        say(f"neuron.{status}") if status in STATUS_COLOURS else _label(status, 20) for status in counted["status"]
     ]
     colours = alt.Scale(domain=[say(f"neuron.{s}") for s in STATUS_COLOURS], range=list(STATUS_COLOURS.values()))
     wide = alt.Scale(domain=[min(-0.2, float(r.min()) - 0.05), 1])

@@ -32,6 +32,7 @@ def _footprints(results: Results) -> dict[int, Any]:
     """Footprint of every probe image that has one, in longitude and latitude, by image number."""
     import geopandas as gpd
     import pandas as pd
+    from pyproj.exceptions import ProjError
     from shapely.geometry import box
 
     found: dict[int, Any] = {}
@@ -42,7 +43,11 @@ def _footprints(results: Results) -> dict[int, Any]:
         if not isinstance(crs, str) or not crs:
             continue
         shapes = [box(*corners) for corners in part[["left", "bottom", "right", "top"]].itertuples(index=False)]
-        moved = gpd.GeoSeries(shapes, crs=crs).to_crs(WORLD)
+        try:
+            moved = gpd.GeoSeries(shapes, crs=crs).to_crs(WORLD)
+        except ProjError:
+            # A system that nobody knows places nothing; the images stay without a footprint.
+            continue
         found |= dict(zip((int(image) for image in part["image"]), moved, strict=True))
     return found
 
