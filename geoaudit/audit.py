@@ -35,7 +35,7 @@ from geoaudit.settings import AuditSettings
 __all__ = ["Audit", "Subject", "audit"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 5}
+VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 6}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 
@@ -228,11 +228,32 @@ def _findings(
         document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes, sampled)
         document["gate"] |= gate_facts(calibration)
         document["accuracy"] = {**(document["accuracy"] or {}), **sampled}
+        _say_where_it_applies(document, store.root)
         text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
         stage.path("audit.json").write_text(text + "\n", encoding="utf-8")
         stage.commit()
     found: dict[str, Any] = json.loads((store.root / "audit.json").read_text(encoding="utf-8"))
     return found
+
+
+def _say_where_it_applies(document: dict[str, Any], root: Path) -> None:
+    """Put the share of each map outside the area of applicability into the document, and into what geography says."""
+    import rasterio
+
+    found = []
+    for path in (root / "maps" / "applicability.tif", *sorted((root / "maps").glob("*/applicability.tif"))):
+        if path.is_file():
+            with rasterio.open(path) as dataset:
+                tags = dataset.tags(1)
+            share, threshold = float(tags["OUTSIDE"]), float(tags["THRESHOLD"])
+            where = path.relative_to(root).as_posix()
+            if np.isfinite(share):
+                found.append({"map": where, "outside": share, "threshold": threshold, "layer": tags["LAYER"]})
+    document["applicability"] = found
+    said = ", ".join(f"{part['outside']:.0%} of {part['map']}" for part in found)
+    for check in document["checks"]:
+        if said and check["rule"] == "geography" and check["status"] in ("pass", "fail"):
+            check["reason"] += f"; outside the area of applicability lie {said}"
 
 
 def split_subject(

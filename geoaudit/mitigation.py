@@ -1,11 +1,11 @@
 """Taking a shortcut out of a network, and measuring honestly what that did (method section 4, grade 4: re-test).
 
 Two repairs, both exact and both in the last linear layer only: *prune* holds the finding's units at their means over
-the images that explain; *retrain-head* fits the head anew, on images with and without the artefact painted on all classes
-alike, or, where the concept cannot be painted, on images weighed so that every class shows it as often as not (last
-layer re-training on balanced groups, Kirichenko et al. 2023). Everything is measured on images held out from the fit, in
-blocks of their own; the repaired weights are written beside a new card and loaded again before anything is reported. The
-user's file is only read.
+the images that explain and do not show the concept; *retrain-head* fits the head anew, on images with and without the
+artefact painted on all classes alike, or, where the concept cannot be painted, on images weighed so that every class
+shows it as often as not (last layer re-training on balanced groups, Kirichenko et al. 2023). Everything is measured on
+images held out from the fit, in blocks of their own; the repaired weights are written beside a new card and loaded again
+before anything is reported. The user's file is only read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,24 @@ from dnd_core.ablation import matched_random_sets, unit_statistics
 from dnd_core.errors import ConfigError
 from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
+from geoaudit.checks.causal import FEWEST, usual_strength
 from geoaudit.checks.grouped import paintable
 from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, retrieve_pairs
 from geoaudit.heads import LinearHead, find_head, train_head
 from geoaudit.outcomes import Answers, Line, outcomes
 from geoaudit.perturb import Perturbation
 
-__all__ = ["Line", "Mitigation", "Repair", "head_of", "held_out_pairs", "measured_rows", "repair"]
+__all__ = [
+    "Line",
+    "Mitigation",
+    "Repair",
+    "head_of",
+    "held_out_pairs",
+    "measured_rows",
+    "painted_artefact",
+    "repair",
+    "resting_rows",
+]
 
 By = Literal["prune", "retrain-head"]
 RANDOM_SETS = 20
@@ -167,6 +178,30 @@ def held_out_pairs(context: AuditContext, concept: str, target: int, rows: Ints)
     return pairs
 
 
+def painted_artefact(context: AuditContext, concept: str, evidence: Sequence[str]) -> Perturbation | None:
+    """What paints a finding's concept, or None where the finding itself rests on pairs of real images.
+
+    Args:
+        context: the audit.
+        concept: in words.
+        evidence: names of the finding's evidence.
+    """
+    return None if "retrieved pairs" in evidence else paintable(concept, context)
+
+
+def resting_rows(context: AuditContext, concept: str, fit: Ints) -> Ints:
+    """Images over which held units take their means: those whose captions do not speak of the concept, else all of ``fit``.
+
+    Where a third of the images show it, the mean over all of them is a third of the concept, and holding units there
+    leaves it in.
+    """
+    said = context.shows(concept)
+    if said is None or context.captions is None:
+        return fit
+    rows = fit[np.array([bool(context.captions[int(row)]) for row in fit]) & ~said[fit]]
+    return rows if len(rows) >= FEWEST else fit
+
+
 def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[Repair, Mitigation]:
     """Make a repaired head and measure it on the held-out images.
 
@@ -189,7 +224,8 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
         )
     layer, head = found
     concept, target = str(finding["concept"]), context.class_names.index(str(finding["class_pair"][0]))
-    artefact = paintable(concept, context)
+    names = [str(step.get("name", "")) for step in finding.get("evidence", ())]
+    artefact = painted_artefact(context, concept, names)
     pairs = held_out_pairs(context, concept, target, rows) if artefact is None else None
     pruned = tuple(sorted(_units_in(layer, finding["units"])))
     left = tuple(str(unit) for unit in finding["units"] if str(unit).rpartition("/")[0] != layer)
@@ -199,11 +235,11 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
             "pruned exactly: use --by retrain-head"
         )
     strengths = artefact.strengths if artefact is not None else ()
-    middle = strengths[len(strengths) // 2] if strengths else None
+    usual = None if artefact is None else usual_strength(context, artefact)
     if by == "prune":
-        strengths = () if middle is None else (middle,)
+        strengths = () if usual is None else (usual,)
     features = _features(context, layer, artefact.name if artefact is not None else "", strengths)
-    statistics = unit_statistics(context.activations[layer], fit)
+    statistics = unit_statistics(context.activations[layer], resting_rows(context, concept, fit))
     if by == "prune":
         made = head.pruned(pruned, statistics.means)
         words = f"{len(pruned)} of {len(statistics.means)} units of {layer} held at their means in {head.name}"
@@ -216,7 +252,7 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
     if pruned and 2 * len(pruned) <= len(statistics.means):
         sets = matched_random_sets({layer: pruned}, {layer: statistics.norms}, RANDOM_SETS, seed=context.seed)
         chance = [head.pruned(drawn[layer], statistics.means) for drawn in sets]
-    painted = None if middle is None else features.painted[middle][rows]
+    painted = None if usual is None else features.painted[usual][rows]
 
     def answers(which: LinearHead) -> Answers:
         return Answers(which(features.plain[rows]), None if painted is None else which(painted))
@@ -231,7 +267,7 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
         by,
         done.words,
         context.class_names[target],
-        "" if artefact is None else f"{artefact.label} of strength {middle:g}",
+        "" if artefact is None else f"{artefact.label} of strength {usual:g}",
         lines,
         _limitations(artefact, pairs, left, chance),
     )

@@ -21,16 +21,15 @@ from dnd_core.captioning import Progress
 from dnd_core.errors import ConfigError
 from dnd_core.store import RunStore
 from geoaudit.checks.base import AuditContext
-from geoaudit.checks.causal import MIN_EFFECT, RANDOM_SETS, points
-from geoaudit.checks.grouped import paintable
+from geoaudit.checks.causal import MIN_EFFECT, RANDOM_SETS, points, usual_strength
 from geoaudit.findings import Evidence, Finding, Hypothesis
-from geoaudit.mitigation import held_out_pairs, measured_rows, repair
+from geoaudit.mitigation import held_out_pairs, measured_rows, painted_artefact, repair, resting_rows
 from geoaudit.outcomes import Answers, Line, outcomes
 from geoaudit.statistics import Estimate
 
 __all__ = ["GRAVE", "Retest", "retest", "retest_stage"]
 
-VERSION = 1
+VERSION = 2
 GRAVE = ("critical", "major")
 # Each re-test runs the network several times over; the gravest findings are tested.
 MOST = 3
@@ -151,7 +150,8 @@ def _prune(context: AuditContext, hypothesis: Hypothesis, fit: Ints, rows: Ints)
             units.setdefault(layer, []).append(int(index))
     if not units:
         return Retest("prune", "the finding names no units that could be pruned")
-    statistics = {layer: unit_statistics(context.activations[layer], fit) for layer in units}
+    resting = resting_rows(context, hypothesis.concept, fit)
+    statistics = {layer: unit_statistics(context.activations[layer], resting) for layer in units}
     sets: list[dict[str, list[int]]] = [units]
     if all(2 * len(its) <= len(statistics[layer].means) for layer, its in units.items()):
         norms = {layer: found.norms for layer, found in statistics.items()}
@@ -161,10 +161,11 @@ def _prune(context: AuditContext, hypothesis: Hypothesis, fit: Ints, rows: Ints)
     )
     whole, each = ablation.logits_with(context.images, sets, indices=rows, batch_size=context.batch_size)
     target = context.class_names.index(hypothesis.class_name)
-    artefact, pairs = paintable(hypothesis.concept, context), None
+    artefact = painted_artefact(context, hypothesis.concept, [step.name for step in hypothesis.evidence])
+    pairs = None
     answers = [Answers(logits) for logits in (whole, *each)]
     if artefact is not None:
-        copies = context.painted_images(artefact.name, artefact.strengths[len(artefact.strengths) // 2])
+        copies = context.painted_images(artefact.name, usual_strength(context, artefact))
         first, rest = ablation.logits_with(copies, sets, indices=rows, batch_size=context.batch_size)
         answers = [replace(a, painted=logits) for a, logits in zip(answers, (first, *rest), strict=True)]
     else:
