@@ -68,6 +68,10 @@ def collect(
         folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder / "shown.jsonl")
     channels: tuple[str, ...] = ()
+    prepare = getattr(source, "prepare", None)
+    if prepare is not None:
+        # A pool searches for many concepts at once in about the time that one takes.
+        prepare([concept for concept in sorted(set(concepts)) if concept not in journal.entries])
     for number, concept in enumerate(sorted(set(concepts)), start=1):
         if concept not in journal.entries:
             images = source.show(concept, n)

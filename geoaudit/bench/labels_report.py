@@ -1,0 +1,367 @@
+"""What the bench of labels shows: tables in CSV and Markdown, two figures, and one page for the documentation."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnd_core.benching import PRIMARY, SECONDARY, TESTS, Estimate, SanityResult, estimate
+from dnd_core.errors import StoreError
+from dnd_core.store import write_atomic
+from geoaudit.bench.labels import YOURS, Bench, summary
+from geoaudit.bench.labels_analytic import SAME, rates
+from geoaudit.bench.labels_methods import METHODS, OURS
+
+__all__ = ["EXPECTED", "write_document", "write_results"]
+
+NAMES = {**METHODS, YOURS: "yours"}
+TITLES = {
+    "r": "simulation r", "auprc": "AUPRC", "f1": "F1", "iou": "IoU", "cosy_auc": "CoSy AUC", "cosy_mad": "CoSy MAD",
+    "activation_rate": "activation rate",
+}  # fmt: skip
+SHOWN_KINDS = ("single", "and", "or", "not", "two_meanings")
+EXPECTED: tuple[tuple[str, str, float, bool], ...] = (
+    ("ratio_r", "simulation r, times the best comparator's", 1.5, True),
+    ("single", "analytic units recovered: single", 0.9, True),
+    ("and", "analytic units recovered: AND", 0.7, True),
+    ("or", "analytic units recovered: OR", 0.7, True),
+    ("false_label_rate", "dead or random units given a label", 0.05, False),
+    ("activation_rate", "activation rate", 0.8, True),
+    ("output_match", "output units whose label is nearest to their class's definition (clean)", 0.9, True),
+)
+"""Key of the last line, its words, what was expected of it, and whether more is better."""
+
+_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+def write_results(bench: Bench, out: Path) -> list[Path]:
+    """Write ``scores.csv``, ``units.csv``, ``analytic.csv`` and the figures into a folder.
+
+    Returns:
+        The files written.
+    """
+    files = [out / "scores.csv", out / "units.csv", out / "analytic.csv"]
+    write_atomic(files[0], _csv(_score_rows(bench)))
+    units = [
+        {"cell": cell.name, "method": method, "unit": unit, "label": label, "r": round(r, 4)}
+        for cell in bench.cells
+        for method, rows in cell.examples.items()
+        for unit, label, r in rows
+    ]
+    write_atomic(files[1], _csv(units or [{"cell": "", "method": "", "unit": "", "label": "", "r": ""}]))
+    write_atomic(
+        files[2],
+        _csv(
+            [
+                {
+                    "cell": cell.name, "method": row.method, "unit": str(row.unit), "kind": row.kind, "truth": row.truth,
+                    "label": row.said, "exact": int(row.exact), "agreement": _figure(row.agreement), "right": int(row.right),
+                }
+                for cell in bench.cells
+                for row in cell.recoveries
+            ]
+        ),
+    )  # fmt: skip
+    return files + _figures(bench, out)
+
+
+def write_document(bench: Bench, out: Path, docs: Path, command: str) -> list[Path]:
+    """Put tables, CSV and figures into the documentation; the text outside the marks stays as it is.
+
+    Args:
+        bench: what was found.
+        out: where :func:`write_results` wrote.
+        docs: folder with ``bench-labels.md``, which has the marks ``<!-- bench: begin -->`` and ``<!-- bench: end -->``.
+        command: that anyone reruns this with.
+
+    Raises:
+        StoreError: the document is not there or has no marks.
+    """
+    page = docs / "bench-labels.md"
+    if not page.is_file():
+        raise StoreError(f"{page} is not there: --docs wants the documentation's folder of a checkout")
+    text = page.read_text(encoding="utf-8")
+    if text.count(_BEGIN) != 1 or text.count(_END) != 1 or text.index(_BEGIN) > text.index(_END):
+        raise StoreError(f"{page} has no part between {_BEGIN} and {_END} that tables could be put into")
+    head, rest = text.split(_BEGIN)
+    tail = rest.split(_END)[1]
+    write_atomic(page, f"{head}{_BEGIN}\n{markdown(bench, command)}\n{_END}{tail}")
+    written = [page]
+    for name in ("bench-labels-fit.png", "bench-labels-recovery.png"):
+        write_atomic(docs / "images" / name, (out / name).read_bytes())
+        written.append(docs / "images" / name)
+    write_atomic(docs / "bench-labels.csv", _csv(_score_rows(bench)))
+    return [*written, docs / "bench-labels.csv"]
+
+
+def markdown(bench: Bench, command: str) -> str:
+    """Every table of the bench."""
+    return "\n\n".join(
+        part
+        for part in (
+            f"`{command}`",
+            _runs(bench),
+            "### Against what was expected\n\n" + _expected(bench),
+            "### Hidden units of the bundled classifiers\n\n" + _fit(bench),
+            "![Simulation r of every method](images/bench-labels-fit.png)",
+            "### Do the measures notice wrong labels?\n\n" + _sanity(bench),
+            "### Known truth: analytic units\n\n" + _analytic(bench),
+            "![Units recovered by every method](images/bench-labels-recovery.png)",
+            "#### What our labels got wrong\n\n" + _wrong(bench),
+            "### Output units\n\n" + _outputs(bench),
+        )
+    )
+
+
+def _runs(bench: Bench) -> str:
+    networks = ", ".join(f"{model} (seed {seed})" for model, seed in bench.plan.networks)
+    scenes = ", ".join(f"{scene} (seed {seed})" for scene, seed in bench.plan.analytic)
+    return (
+        f"Classifiers: {networks}; hidden layers {', '.join(bench.plan.hidden)}. Analytic units on: {scenes}, up to "
+        f"{bench.plan.tiles} tiles each. Intervals are 95 %, {bench.plan.draws} bootstrap draws of units and of whole "
+        "spatial blocks of tiles."
+    )
+
+
+def _expected(bench: Bench) -> str:
+    found = summary(bench)
+    rows = []
+    for key, words, bar, more in EXPECTED:
+        value = found[key]
+        met = value is not None and (value >= bar if more else value <= bar)
+        rows.append([words, f"{'>=' if more else '<='} {bar:g}", _figure(value), "yes" if met else "**no**"])
+    return _table(["what", "expected", "found", "met"], rows)
+
+
+def _of(bench: Bench, method: str, name: str) -> Estimate:
+    return estimate([cell.scores[method] for cell in bench.cells if method in cell.scores], name)
+
+
+def _labelled(bench: Bench, method: str) -> tuple[int, int, float]:
+    """How many units have a label, of how many, and mean r of those."""
+    parts = [cell.scores[method] for cell in bench.cells if method in cell.scores]
+    has = sum(int(part.labelled.sum()) for part in parts)
+    total = sum(len(part.labelled) for part in parts)
+    sums = sum(float(part.units["r"][part.labelled].sum()) for part in parts)
+    return has, total, sums / has if has else float("nan")
+
+
+def _score_rows(bench: Bench) -> list[dict[str, Any]]:
+    rows = []
+    for method in bench.methods:
+        if not any(method in cell.scores for cell in bench.cells):
+            continue
+        has, total, own = _labelled(bench, method)
+        row: dict[str, Any] = {"method": method, "units": total, "labelled": has, "r_of_labelled": _figure(own)}
+        for name in (*PRIMARY, *SECONDARY):
+            found = _of(bench, method, name)
+            row |= {name: _figure(found.value), f"{name}_low": _figure(found.low), f"{name}_high": _figure(found.high)}
+        known = [r for cell in bench.cells for r in cell.recoveries if r.method == method]
+        if known:
+            row |= {key: _figure(value) for key, value in rates(known).items()}
+        rows.append(row)
+    return rows
+
+
+def _fit(bench: Bench) -> str:
+    primary = [["method", "labelled", *(TITLES[name] for name in PRIMARY), "r where labelled"]]
+    others = [["method", *(TITLES[name] for name in SECONDARY)]]
+    for method in bench.methods:
+        if not any(method in cell.scores for cell in bench.cells):
+            continue
+        has, total, own = _labelled(bench, method)
+        figures = [_interval(_of(bench, method, name)) for name in PRIMARY]
+        primary.append([NAMES[method], f"{has / total:.2f}", *figures, _figure(own, 3)])
+        others.append([NAMES[method], *(_interval(_of(bench, method, name)) for name in SECONDARY)])
+    ceilings = [cell.ceiling for cell in bench.cells if not math.isnan(cell.ceiling)]
+    return (
+        "Primary measures, over all units; a unit without a label counts as r = 0. These fall when labels are wrong.\n\n"
+        + _table(primary[0], primary[1:])
+        + "\n\nSecondary measures, over units with a label and tiles that show it. **These miss labels that are too "
+        "narrow** (next section).\n\n"
+        + _table(others[0], others[1:])
+        + "\n\nNo label could reach a higher activation rate on these tiles than "
+        f"**{np.mean(ceilings):.2f}**: that is the share of the ten evaluation tiles a unit fires on *most* which exceed its 99th "
+        "percentile over the probe. One real tile in a hundred does, however well a label is chosen."
+    )
+
+
+def _sanity(bench: Bench) -> str:
+    pooled: dict[tuple[str, str], list[SanityResult]] = {}
+    for cell in bench.cells:
+        for result in cell.sanity:
+            pooled.setdefault((result.metric, result.test), []).append(result)
+    rows = []
+    for metric in (*PRIMARY, *SECONDARY):
+        row = [TITLES[metric]]
+        passed = []
+        for test in TESTS:
+            results = pooled[metric, test]
+            units = sum(result.units for result in results)
+
+            def mean(name: str, results: Sequence[SanityResult] = tuple(results), units: int = units) -> float:
+                return float(sum(getattr(result, name) * result.units for result in results) / units)
+
+            row.append(f"{mean('before'):.2f} to {mean('after'):.2f}, fell for {100 * mean('fell'):.0f} %")
+            passed.append(mean("fell") >= 0.9)
+        rows.append([*row, "yes" if all(passed) else "**no**"])
+    units = sum(result.units for result in pooled[PRIMARY[0], TESTS[0]])
+    return (
+        f"Run on {units} units whose concept is known tile by tile (analytic units, and outputs with labelled tiles). A measure "
+        "notices when it falls for nine units in ten in both tests.\n\n" + _table(["measure", *TESTS, "notices"], rows)
+    )
+
+
+def _analytic(bench: Bench) -> str:
+    rows = []
+    for method in (m for m in bench.methods if m != YOURS):
+        known = [row for cell in bench.cells for row in cell.recoveries if row.method == method]
+        if not known:
+            continue
+        shares, false = rates(known), rates(known)["false_label_rate"]
+        cells = []
+        for kind in SHOWN_KINDS:
+            exact = float(np.mean([row.exact for row in known if row.kind == kind]))
+            cells.append(f"{shares[kind]:.2f} ({exact:.2f})")
+        rows.append([NAMES[method], *cells, f"{false:.2f}"])
+    by_cell = []
+    for cell in (cell for cell in bench.cells if cell.recoveries):
+        shares = rates([row for row in cell.recoveries if row.method == OURS])
+        by_cell.append(
+            [cell.name, *(f"{shares[kind]:.2f}" for kind in SHOWN_KINDS), f"{shares['false_label_rate']:.2f}"]
+        )
+    counts = [row.kind for cell in bench.cells for row in cell.recoveries if row.method == OURS]
+    heads = [kind.replace("_", " ") for kind in SHOWN_KINDS]
+    sizes = ", ".join(f"{counts.count(kind)} {kind.replace('_', ' ')}" for kind in dict.fromkeys(counts))
+    return (
+        f"Units: {sizes}. A label is right when it says the truth in words (share in brackets), or something that holds "
+        f"on the same evaluation tiles (correlation of {SAME:g} or more between what unit and label measure).\n\n"
+        + _table(["method", *heads, "false labels"], rows)
+        + "\n\nOurs by split:\n\n"
+        + _table(["split", *heads, "false labels"], by_cell)
+    )
+
+
+def _wrong(bench: Bench, most: int = 24) -> str:
+    missed: dict[tuple[str, str, str], int] = {}
+    for cell in bench.cells:
+        for row in cell.recoveries:
+            if row.method == OURS and not row.right:
+                key = (row.kind.replace("_", " "), row.truth or "nothing", row.said or "nothing")
+                missed[key] = missed.get(key, 0) + 1
+    ordered = sorted(missed.items(), key=lambda item: (-item[1], item[0]))
+    rows = [[kind, truth, _cell(said), str(times)] for (kind, truth, said), times in ordered[:most]]
+    more = f"\n\n{len(ordered) - most} more are in `analytic.csv`." if len(ordered) > most else ""
+    return _table(["kind", "computes", "was called", "times"], rows) + more if rows else "Nothing."
+
+
+def _outputs(bench: Bench) -> str:
+    rows = []
+    for method in bench.methods:
+        for model in dict.fromkeys(model for model, _ in bench.plan.networks):
+            found = [c.outputs[method] for c in bench.cells if method in c.outputs and c.name.startswith(f"{model}-")]
+            if found:
+                means = [
+                    np.mean([getattr(m, name) for m in found]) for name in ("nearest", "cosine", "contained", "exact")
+                ]
+                rows.append([NAMES[method], model, *(f"{value:.2f}" for value in means)])
+    named = []
+    for cell in (cell for cell in bench.cells if OURS in cell.outputs):
+        labels = cell.outputs[OURS].labels
+        named.append([cell.name, *(_cell(label) or "-" for label in labels)])
+    return (
+        "*nearest*: share of outputs whose label is nearer to their own class's definition than to any other class's; *cosine* of "
+        "label and class name; *contained*: the label holds the class's name; *exact*: it is the name. In the classifier "
+        "`haze` the output meadow truly answers to haze, so there a label that names the meadow would be the wrong one.\n\n"
+        + _table(["method", "classifier", "nearest", "cosine", "contained", "exact"], rows)
+        + "\n\nOur labels of the outputs farm, forest, meadow, residential and water:\n\n"
+        + _table(["split", "farm", "forest", "meadow", "residential", "water"], named)
+    )
+
+
+def _interval(found: Estimate) -> str:
+    return "-" if math.isnan(found.value) else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _figure(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}".rstrip("0").rstrip(".") or "0"
+
+
+def _cell(text: str) -> str:
+    """Labels are text from anywhere: nothing in them may end a table's cell or be read as markup."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        # A spreadsheet runs a cell that begins like a formula.
+        safe = {k: f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "@") else v for k, v in row.items()}
+        writer.writerow(safe)
+    return buffer.getvalue()
+
+
+def _figures(bench: Bench, out: Path) -> list[Path]:
+    import altair as alt
+    import pandas as pd
+    import vl_convert
+
+    fits = [(method, _of(bench, method, "r")) for method in bench.methods]
+    fit = pd.DataFrame(
+        [{"method": NAMES[m], "r": f.value, "low": f.low, "high": f.high} for m, f in fits if not math.isnan(f.value)]
+    )
+    order = [NAMES[method] for method in bench.methods]
+    base = alt.Chart(fit).encode(y=alt.Y("method:N", sort=order, title=None))
+    colour = alt.condition(
+        alt.FieldOneOfPredicate("method", [NAMES[m] for m in bench.methods if m.startswith(OURS)]),
+        alt.value("#1f7a6d"),
+        alt.value("#9aa8a4"),
+    )
+    bars = base.mark_bar(height=14).encode(x=alt.X("r:Q", title="simulation r on tiles no method saw"), color=colour)
+    lines = base.mark_rule(color="#23302d").encode(x="low:Q", x2="high:Q")
+    recovered = []
+    for method in (m for m in bench.methods if m in (OURS, "dnd", "clip_dissect", "network_dissection", "shuffled")):
+        known = [row for cell in bench.cells for row in cell.recoveries if row.method == method]
+        shares = rates(known) if known else {}
+        recovered += [
+            {"method": NAMES[method], "kind": kind.replace("_", " "), "recovered": shares[kind]}
+            for kind in SHOWN_KINDS
+            if kind in shares
+        ]
+    kinds = [kind.replace("_", " ") for kind in SHOWN_KINDS]
+    second = (
+        alt.Chart(pd.DataFrame(recovered))
+        .mark_bar()
+        .encode(
+            x=alt.X("kind:N", sort=kinds, title=None, axis=alt.Axis(labelAngle=0)),
+            xOffset=alt.XOffset("method:N", sort=order),
+            y=alt.Y("recovered:Q", scale=alt.Scale(domain=[0, 1]), title="share of units recovered"),
+            color=alt.Color(
+                "method:N",
+                sort=order,
+                title=None,
+                scale=alt.Scale(range=["#1f7a6d", "#d1495b", "#e0a030", "#5b7db1", "#9aa8a4"]),
+            ),
+        )
+    )
+    files = []
+    charts = {"bench-labels-fit.png": bars + lines, "bench-labels-recovery.png": second}
+    for name, chart in charts.items():
+        spec = chart.properties(width=460, height=220, background="white").to_dict()
+        write_atomic(out / name, vl_convert.vegalite_to_png(spec, scale=1.4))
+        files.append(out / name)
+    return files
