@@ -245,7 +245,9 @@ def judge(
         severity: Severity = "minor"
         if {2, 3} <= held:
             severity = "major"
-            if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
+            # Common, and not refuted by the images that show it: there too the class goes with the concept.
+            refuted = any(e.grade == 1 and not e.holds for e in hypothesis.evidence)
+            if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT and not refuted:
                 severity = "critical"
         title = hypothesis.title or f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
         title = title[:1].upper() + title[1:]

@@ -8,7 +8,7 @@ the very images that show the concept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """Everything measured about one concept group, before it is asked class by class."""
+    """Everything measured about one concept group, before it is asked class by class.
+
+    ``unlike`` holds the classes that go with the group's activation while painting its artefact does not raise them: the
+    brush may be unlike the real thing, and ``real`` is the case made with real images instead.
+    """
 
     group: Group
     score: Floats
@@ -51,6 +55,16 @@ class _Case:
     clean: Ablation
     held: Ablation
     relations: dict[str, Relation]
+    unlike: frozenset[int] = frozenset()
+    real: _Case | None = None
+
+    def of(self, target: int) -> _Case:
+        """What a class is judged by: real images where the painted artefact seems unlike what the network leans on."""
+        return self.real if self.real is not None and target in self.unlike else self
+
+
+def _goes_with(association: PermutationTest, target: int) -> bool:
+    return float(association.p[target]) <= 0.05 and float(association.value[target]) > 0
 
 
 class ConceptReliance:
@@ -130,21 +144,28 @@ class ConceptReliance:
             seed=context.seed,
             given=context.reference,
         )
-        if painted is not None and not self._moves(context, clean, painted):
-            # A brush that moves no class may only be unlike the real thing: real images decide then.
-            artefact = painted = None
-        pairs = None if artefact is not None else retrieve_pairs(context, group.name)
-        if pairs is not None and len(pairs.shown) < FEWEST_PAIRS:
-            pairs = None
         relations = relate(stated(group.name) or group.name, context.class_names, context.encoder, context.definitions)
-        held = painted or self._shown(score, clean)
         self._remember(context, group, clean)
-        return _Case(group, score, association, artefact, pairs, clean, held, relations)
+        if artefact is None or painted is None:
+            held = self._shown(score, clean)
+            return _Case(group, score, association, artefact, self._pairs(context, group), clean, held, relations)
+        case = _Case(group, score, association, artefact, None, clean, painted, relations)
+        unlike = frozenset(
+            target
+            for target in range(len(context.class_names))
+            if _goes_with(association, target)
+            and not reliance(context, context.evaluated, clean.plain, painted.plain, target).holds
+        )
+        pairs = self._pairs(context, group) if unlike else None
+        if pairs is None:
+            return case
+        (level,) = ablations(context, [group.units], context.evaluated, absent=artefact.label)
+        real = replace(case, artefact=None, pairs=pairs, held=self._shown(score, level or clean))
+        return replace(case, unlike=unlike, real=real)
 
-    def _moves(self, context: AuditContext, clean: Ablation, painted: Ablation) -> bool:
-        """Whether painting pulls images into any class."""
-        classes = range(len(context.class_names))
-        return any(reliance(context, context.evaluated, clean.plain, painted.plain, c).holds for c in classes)
+    def _pairs(self, context: AuditContext, group: Group) -> Pairs | None:
+        pairs = retrieve_pairs(context, group.name)
+        return pairs if pairs is not None and len(pairs.shown) >= FEWEST_PAIRS else None
 
     def _shown(self, score: Floats, clean: Ablation) -> Ablation:
         """Without a painter: the ablation on the fifth of the images on which the group fires most."""
@@ -152,10 +173,10 @@ class ConceptReliance:
         part = np.sort(order)
         return Ablation(clean.plain[part], clean.held[part], clean.random[:, part], clean.rows[part])
 
-    def _test(self, context: AuditContext, case: _Case) -> list[Hypothesis]:
+    def _test(self, context: AuditContext, whole: _Case) -> list[Hypothesis]:
         hypotheses = []
         for target, name in enumerate(context.class_names):
-            association = case.association
+            case, association = whole.of(target), whole.association
             evidence = [self._associated(case, name, float(association.value[target]), float(association.p[target]))]
             effect, compared = self._counterfactual(context, case, target)
             if effect is not None:

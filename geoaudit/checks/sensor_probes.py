@@ -26,17 +26,20 @@ from geoaudit.checks.nulls import null_test
 from geoaudit.checks.wording import headline, lowers, sensor_advice
 from geoaudit.findings import PREVALENT, CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
+from geoaudit.statistics import block_permutation
 
 __all__ = ["SensorProbes"]
 
 # So much of a layer, those units that react most, is held: few where the imagery never shows the artefact, for then only
 # units made for something like it can carry it; many where it does, for what was learned from it spreads.
 REACTING, SPREAD = 0.05, 0.2
+# Of an artefact that the imagery never shows, the units must carry this share of the effect themselves.
+CARRIED = 0.5
 REACTION_IMAGES = 256
 
 
 class SensorProbes:
-    """Every artefact times every class, grades 2 and 3.
+    """Every artefact times every class, grades 2 and 3, and 1 where the imagery shows the artefact.
 
     Args:
         artefacts: names in :data:`geoaudit.perturb.PERTURBATIONS`; all by default.
@@ -112,6 +115,31 @@ class SensorProbes:
         (found,) = ablations(context, [{info.name: units.tolist()}], context.evaluated, images, artefact.label)
         return None if found is None else (info.name, units, found)
 
+    def _associated(self, context: AuditContext, artefact: Perturbation, target: int) -> Evidence:
+        """Whether the imagery's own images with the artefact are called the class more often than others of their class."""
+        name, said = context.class_names[target], context.shows(artefact.label)
+        found = block_permutation(
+            context.probabilities[:, target],
+            np.zeros(len(context.images)) if said is None else said.astype(float),
+            context.blocks_of(np.arange(len(context.images))),
+            n=context.draws,
+            seed=context.seed,
+            given=context.reference,
+        )
+        value, p = float(found.value[0]), float(found.p[0])
+        holds = p <= 0.05 and value > 0
+        return Evidence(
+            1,
+            "association",
+            f"Among the images of one class, the probability of {name} {'rises' if holds else 'does not rise'} where their "
+            f"captions speak of {artefact.label} (r {value:.2f}, p {p:.3f}).",
+            value,
+            (float("nan"), float("nan")),
+            p,
+            "block permutation within classes",
+            holds,
+        )
+
     def _hypothesis(
         self,
         context: AuditContext,
@@ -137,6 +165,9 @@ class SensorProbes:
                 effect.holds,
             )
         ]
+        in_imagery = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
+        if effect.holds and in_imagery:
+            evidence.insert(0, self._associated(context, artefact, target))
         layer = ""
         units: tuple[str, ...] = ()
         drawn: tuple[Ablation, NDArray[np.bool_]] | None = None
@@ -158,7 +189,7 @@ class SensorProbes:
                     gap.ci,
                     gap.p,
                     "random units matched in number and activation norm",
-                    ablation_holds(own, gap),
+                    ablation_holds(own, gap) and (in_imagery or own.value >= CARRIED * effect.value),
                 )
             )
         rows = context.evaluated

@@ -56,6 +56,13 @@ def test_severity_never_exceeds_the_evidence(grades, prevalence, severity) -> No
     assert finding.grade == max(grades)
 
 
+def test_a_finding_that_its_own_imagery_refutes_is_not_critical() -> None:
+    refuted = hypothesis(2, 3, prevalence=0.5)
+    against = Evidence(1, "association", "Seen.", -0.2, (0.0, 0.0), 0.9, "chance", False)
+    (found,) = judge([Hypothesis(**{**vars(refuted), "evidence": (against, *refuted.evidence)})])
+    assert found.severity == "major"
+
+
 def test_a_concept_group_needs_its_own_units_to_matter() -> None:
     """Painting a concept says nothing about the units of one of several groups that speak of it."""
     assert judge([hypothesis(1, group=4)]) == []

@@ -40,6 +40,30 @@ def test_few_units_are_held_for_an_artefact_that_the_imagery_never_shows() -> No
     assert len(set(haze.units) & set(HAZE_NAMES)) >= 2
 
 
+def test_the_imagerys_own_hazed_images_are_asked_too(planted) -> None:
+    _, result = planted
+    haze = next(h for h in result.hypotheses if (h.concept, h.class_name) == ("haze", "water"))
+    assert [(e.grade, e.holds) for e in haze.evidence] == [(1, True), (2, True), (3, True)]
+    assert "captions speak of haze" in haze.evidence[0].sentence
+    # Captions that speak of haze on the wrong images refute it.
+    context = planted_context(450.0)
+    context.captions = context.captions[1:] + context.captions[:1]
+    (other,) = (h for h in SensorProbes(("haze",)).run(context).hypotheses if h.class_name == "water")
+    assert [(e.grade, e.holds) for e in other.evidence][:2] == [(1, False), (2, True)]
+
+
+def test_units_must_carry_half_the_effect_of_what_the_imagery_never_shows() -> None:
+    context = planted_context(450.0)
+    context.captions = ["clear ground"] * len(context.images)
+    for share, holds in ((0.2, True), (2.0, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("geoaudit.checks.sensor_probes.CARRIED", share)
+            found = SensorProbes(("haze",)).run(context).hypotheses
+        (haze,) = (h for h in found if h.class_name == "water")
+        assert [e.grade for e in haze.evidence] == [2, 3]
+        assert haze.evidence[-1].holds is holds
+
+
 def test_area_at_risk_and_advice_have_figures(planted) -> None:
     _, result = planted
     haze = next(h for h in result.hypotheses if (h.concept, h.class_name) == ("haze", "water"))
