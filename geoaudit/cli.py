@@ -315,6 +315,8 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``geoaudit``."""
+    from geoaudit.bench.labels_command import labels_bench
+    from geoaudit.bench.shortcuts.command import shortcuts
     from geoaudit.studies.commands import eurosat, tile2vec
 
     commands: dict[str, Any] = {
@@ -331,6 +333,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             "_help": "The paper's two land-cover studies, with controls.",
             "tile2vec": tile2vec,
             "eurosat": eurosat,
+        },
+        "bench": {
+            "_help": "How good the labels and the findings are, with controls.",
+            "labels": labels_bench,
+            "shortcuts": shortcuts,
         },
         "prune": prune,
         "doctor": doctor,
