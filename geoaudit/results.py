@@ -157,6 +157,12 @@ class Results(Mapped):
         """Compare every file that the manifest vouches for with its hash; returns what does not fit."""
         return changed(self.root, self.manifest)
 
+    def look_closely(self) -> None:
+        """Add to :attr:`problems` what :meth:`verify` finds, but for the activations, which are large and in no report."""
+        known = {problem.where for problem in self._problems}
+        found = changed(self.root, self.manifest, skip=("activations/",))
+        self._problems += [problem for problem in found if problem.where not in known]
+
     def table(self, name: str) -> pd.DataFrame:
         """One of :data:`TABLES`; with all its columns, and without rows where it cannot be read."""
         import pandas as pd

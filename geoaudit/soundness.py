@@ -43,8 +43,14 @@ def missing(root: Path, tables: Mapping[str, Sequence[str]], audited: bool) -> l
     return found
 
 
-def changed(root: Path, manifest: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Every file that the manifest vouches for and that is gone, outside the run, or of another hash."""
+def changed(root: Path, manifest: Mapping[str, Any], skip: tuple[str, ...] = ()) -> tuple[Problem, ...]:
+    """Every file that the manifest vouches for and that is gone, outside the run, or of another hash.
+
+    Args:
+        root: of the run.
+        manifest: of the run.
+        skip: beginnings of names that are not looked at.
+    """
     from dnd_core.store import file_sha256
 
     found = []
@@ -52,6 +58,8 @@ def changed(root: Path, manifest: Mapping[str, Any]) -> tuple[Problem, ...]:
     for stage in stages.values() if isinstance(stages, dict) else ():
         files = stage.get("files") if isinstance(stage, dict) else None
         for name, sha in sorted(files.items()) if isinstance(files, dict) else ():
+            if name.startswith(skip):
+                continue
             path = root / name
             if not path.resolve().is_relative_to(root.resolve()):
                 found.append(Problem("damaged", name, f"the manifest names {name!r}, which is outside the run"))

@@ -151,6 +151,8 @@ def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS,
     """
     check_formats(formats)
     results = open_run(run_dir)
+    # What was changed after the run wrote it must not be signed as if the run had said it.
+    results.look_closely()
     written = []
     # STAC and crosswalk name the files that are there, so the others come first; the bundle takes them all.
     late = [name for name in dict.fromkeys(formats) if name in ("stac", "crosswalk")]

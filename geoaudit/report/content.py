@@ -15,7 +15,7 @@ from geoaudit.results import Results
 __all__ = ["ALARMING", "content", "verdict"]
 
 ALARMING = ("critical", "major")
-_ADVICE = 5
+_ADVICE, _PROBLEMS = 5, 8
 SEVERITIES = ("critical", "major", "minor", "info")
 
 
@@ -30,7 +30,7 @@ def content(results: Results) -> dict[str, Any]:
         "model": model,
         "tool": _tool(results),
         "state": results.state,
-        "problems": [plain(problem.sentence) for problem in results.problems],
+        "problems": _problems(results),
         "verdict": light,
         "next": _next(results, findings),
         "facts": _facts(results, accuracy),
@@ -57,6 +57,14 @@ def _model(results: Results) -> str:
         if isinstance(holder, Mapping) and holder.get("name"):
             return plain(holder["name"], 80)
     return plain(results.root.resolve().name, 80)
+
+
+def _problems(results: Results) -> list[str]:
+    """The first problems, worst kinds first, and how many more there are: page one has other things to say too."""
+    worst = ("empty", "damaged", "other_version", "unfinished")
+    found = sorted(results.problems, key=lambda problem: worst.index(problem.kind))
+    said = [plain(problem.sentence) for problem in found[:_PROBLEMS]]
+    return [*said, say("more.page", n=len(found) - _PROBLEMS)] if len(found) > _PROBLEMS else said
 
 
 def _tool(results: Results) -> str:

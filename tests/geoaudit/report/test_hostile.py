@@ -28,7 +28,7 @@ TEXTS = (
     "#panic(\"x\") $x^2$ *b* @ref <lab> `raw` // c /* #{ \\u{41} #import \"x\"",
     "=cmd|' /C calc'!A0", "@SUM(1+1)", "+1+1", "-2+3",
     "a\r\nb\n\nc\u2028d\u2029e\x85f\tg",
-    "\u202egnp.exe\u202c \u2066עברית\u2069 عربى",
+    "\u202egnp.exe\u202c \u2066\u05d0\u05d1\u2069 عربى",
     "nul\x00 esc\x1b[31m bell\x07 del\x7f non\ufffe tag\U000e0041",
     "{{7*7}} {% raw %} ${x} %s {0} {model}",
     "[x](javascript:alert(1)) | # ![i](http://example.org/x.png) <!-- /geoaudit --> **b**",
@@ -116,8 +116,8 @@ def poisoned(request, tmp_path_factory):
 
 def clean(text, limit=2500):
     """One line of bounded length without anything that hides, turns or breaks text."""
-    odd = [c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or (c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-           or 0xE0000 <= ord(c) < 0xE1000 or ord(c) & 0xFFFE == 0xFFFE]  # fmt: skip
+    odd = [c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or 0x202A <= ord(c) <= 0x202E
+           or 0x2066 <= ord(c) <= 0x2069 or 0xE0000 <= ord(c) < 0xE1000 or ord(c) & 0xFFFE == 0xFFFE]  # fmt: skip
     assert not odd, (odd[:5], text[:80])
     assert len(text) <= limit, text[:80]
 

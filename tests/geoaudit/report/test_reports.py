@@ -1,11 +1,14 @@
 import datetime
 import json
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 
+import pandas as pd
 import pytest
+from PIL import Image
 
 from dnd_core.errors import ConfigError, StoreError
 from geoaudit import schemas
@@ -168,3 +171,38 @@ def test_a_baseline_marks_what_is_new_known_and_changed(finished):
     assert [finding["baseline"] for finding in marked["findings"]] == ["changed", "new"]
     assert [f["baseline"] for f in compare_baseline(marked, marked)["findings"]] == ["unchanged", "unchanged"]
     schemas.validate(marked)
+
+
+@pytest.mark.parametrize("harm", ["audit", "table", "many", "gone"])
+def test_a_run_that_was_changed_afterwards_says_so_on_page_one(run, harm):
+    """Every file still reads well; only the manifest knows better."""
+    from pypdf import PdfReader
+
+    if harm == "audit":
+        path = run / "audit.json"
+        path.write_text(path.read_text().replace('"severity": "critical"', '"severity": "minor"'))
+    elif harm == "table":
+        path = run / "reliance.parquet"
+        pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    elif harm == "many":
+        for path in (run / "thumbnails").glob("*.png"):
+            Image.new("RGB", (64, 64)).save(path)
+    else:
+        (run / "maps" / "layer3" / "0.tif").unlink()
+    write_reports(run, ["html", "pdf", "junit", "sarif", "modelcard"])
+    first = re.sub(r"\s+", " ", PdfReader(run / "report.pdf").pages[0].extract_text()).replace("\u200b", "")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    said = "is missing although" if harm == "gone" else "was changed after the run wrote it"
+    for text in (first, page[: page.index('id="findings"')], (run / "model_card.md").read_text()):
+        assert "Cannot say" in text
+        assert said in text.replace("\\", "")
+        assert text.count(said) <= 8
+    assert ("and 28 more" in first) == (harm == "many")
+    assert 'errors="1"' in (run / "junit.xml").read_text()
+    assert not json.loads((run / "audit.sarif").read_text())["runs"][0]["invocations"][0]["executionSuccessful"]
+
+
+def test_reports_of_an_untouched_run_can_be_made_again_and_signed(run):
+    write_reports(run, ["html"])
+    write_reports(run, ["html"])
+    assert "Cannot say" not in (run / "report.html").read_text(encoding="utf-8")
