@@ -164,24 +164,41 @@ def picture(image: int, box: Any = None) -> str:
     return address(f"layers/image/{int(image)}.png", box=edges, v=version())
 
 
-def _strip(entries: Iterable[tuple[str, str, str]], size: int) -> None:
+def _strip(entries: Iterable[tuple[str, str, str, str]], size: int) -> None:
+    """Pictures in rows: (address, text for who cannot see it, caption, outline made by :func:`_outline`)."""
     cells = "".join(
-        f'<figure><img src="{html.escape(source)}" alt="{html.escape(alt)}" loading="lazy" width="{size}" height="{size}">'
-        f"<figcaption>{_safe(caption, 90)}</figcaption></figure>"
-        for source, alt, caption in entries
+        f'<figure><span class="ga-tile"><img src="{html.escape(source)}" alt="{html.escape(alt)}" loading="lazy" '
+        f'width="{size}" height="{size}">{outline}</span><figcaption>{_safe(caption, 90)}</figcaption></figure>'
+        for source, alt, caption, outline in entries
     )
     st.html(f'<div class="ga-strip" style="--ga-size:{size}px">{cells}</div>')
 
 
+def _outline(box: Any) -> str:
+    """A frame around a part of a tile, in shares of the tile's rows and columns; nothing where these are not known."""
+    probe = current().manifest.get("probe")
+    shape = probe.get("shape") if isinstance(probe, dict) else None
+    sides = [side for side in shape[-2:] if isinstance(side, int) and side > 0] if isinstance(shape, list) else []
+    if box is None or len(sides) != 2:
+        return ""
+    rows, columns = sides
+    place = {
+        "left": box.left / columns, "top": box.top / rows, "width": (box.right - box.left) / columns,
+        "height": (box.bottom - box.top) / rows,
+    }  # fmt: skip
+    return f'<span class="ga-box" style="{";".join(f"{name}:{100 * share:.2f}%" for name, share in place.items())}"></span>'
+
+
 def tile_strip(views: Sequence[TopImage], size: int = 104, *, captions: bool = True) -> None:
     """The tiles a unit fires on most, the part that excites it outlined."""
-    _strip(
-        (
-            (picture(view.image, view.box), f"tile {view.image}", f"{figure(view.activation)} · {view.image}" if captions else "")
-            for view in views
-        ),
-        size,
-    )  # fmt: skip
+    entries = []
+    for view in views:
+        frame = _outline(view.box)
+        # Where the tile's size is not known the server draws the outline into the picture.
+        source = picture(view.image, None if frame else view.box)
+        said = f"{figure(view.activation)} · {view.image}" if captions else ""
+        entries.append((source, f"tile {view.image}", said, frame))
+    _strip(entries, size)
 
 
 def example_strip(results: Results, images: Sequence[int], size: int = 112) -> None:
@@ -199,7 +216,7 @@ def example_strip(results: Results, images: Sequence[int], size: int = 112) -> N
         known = results.image(image)
         said, truth = called(_plain(known.get("predicted"))), called(_plain(known.get("label")))
         entries.append(
-            (picture(image), f"tile {image}", f"decided {said} · true {truth}" if known else f"tile {image}")
+            (picture(image), f"tile {image}", f"decided {said} · true {truth}" if known else f"tile {image}", "")
         )
     _strip(entries, size)
 
@@ -212,7 +229,7 @@ def concept_strip(concept: str, count: int, size: int = 96) -> None:
     """The pictures that stood for a concept."""
     _strip(
         (
-            (address(f"layers/concept/{slot}.png", concept=concept, v=version()), f"picture {slot + 1}", "")
+            (address(f"layers/concept/{slot}.png", concept=concept, v=version()), f"picture {slot + 1}", "", "")
             for slot in range(count)
         ),
         size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,10 @@ import streamlit as st
 from dashboards.layers import Grid
 from dashboards.loading import address, origin
 from dashboards.state import put
+from dashboards.survey import shapes
 from dashboards.tiles import version
 
-__all__ = ["cells", "deck", "marker", "outline"]
+__all__ = ["cells", "deck", "marker", "outline", "still"]
 
 
 def _view(grid: Grid, pixels: int) -> pdk.ViewState:
@@ -48,31 +50,18 @@ def marker(longitude: float, latitude: float) -> pdk.Layer:
 
 def outline(shape: Any) -> pdk.Layer | None:
     """The outline of a finding's footprint; None for what is no GeoJSON."""
-    shapes = _shapes(shape)
-    if not shapes:
+    parts = shapes(shape)
+    if not parts:
         return None
     # Only the shapes: whatever else stands in the file is not sent to the browser.
     data = {
         "type": "FeatureCollection",
-        "features": [{"type": "Feature", "properties": {}, "geometry": part} for part in shapes],
+        "features": [{"type": "Feature", "properties": {}, "geometry": part} for part in parts],
     }
     return pdk.Layer(
         "GeoJsonLayer", data, id="outline", stroked=True, filled=True, get_fill_color=[230, 159, 0, 60],
         get_line_color=[230, 159, 0, 255], line_width_min_pixels=2,
     )  # fmt: skip
-
-
-def _shapes(shape: Any, most: int = 500) -> list[dict[str, Any]]:
-    kinds = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
-    if not isinstance(shape, dict):
-        return []
-    if shape.get("type") in kinds and isinstance(shape.get("coordinates"), list):
-        return [{"type": shape["type"], "coordinates": shape["coordinates"]}]
-    if shape.get("type") == "Feature":
-        return _shapes(shape.get("geometry"))
-    inner = shape.get("features" if shape.get("type") == "FeatureCollection" else "geometries")
-    parts = inner[:most] if isinstance(inner, list) else []
-    return [found for part in parts for found in _shapes(part)]
 
 
 def deck(
@@ -119,6 +108,14 @@ def deck(
         return
     st.pydeck_chart(
         chart, height=height, key=key, alt=alt, on_select=partial(_clicked, key), selection_mode="single-object"
+    )
+
+
+def still(scene: str, layer: str, alt: str, finding: str = "") -> None:
+    """A picture of the whole scene with a layer, for pages on which the map is not the matter."""
+    place = address("layers/survey.png", scene=scene, layer=layer, finding=finding, v=version())
+    st.html(
+        f'<img class="ga-survey" src="{html.escape(place)}" alt="{html.escape(alt[:300])}" loading="lazy" width="720">'
     )
 
 

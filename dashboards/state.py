@@ -153,10 +153,13 @@ def page_number(name: str, count: int, each: int) -> range:
     if last:
         st.caption(f"page {here + 1} of {last + 1}")
         with st.container(horizontal=True):
-            if st.button("Back", key=f"b-{name}", disabled=here == 0, icon=":material/chevron_left:"):
-                put(name, str(here) if here > 1 else "")
-                st.rerun()
-            if st.button("Next", key=f"n-{name}", disabled=here == last, icon=":material/chevron_right:"):
-                put(name, str(here + 2))
-                st.rerun()
+            # Callbacks run before the page is made anew, so that it is made once.
+            st.button(
+                "Back", key=f"b-{name}", disabled=here == 0, icon=":material/chevron_left:", on_click=put,
+                args=(name, str(here) if here > 1 else ""),
+            )  # fmt: skip
+            st.button(
+                "Next", key=f"n-{name}", disabled=here == last, icon=":material/chevron_right:", on_click=put,
+                args=(name, str(here + 2)),
+            )  # fmt: skip
     return range(here * each, min((here + 1) * each, count))

@@ -30,6 +30,7 @@ from dashboards.layers import (
 from dashboards.loading import address, current, stamp
 from dashboards.places import hotspots, tiles_of
 from dashboards.reports import REPORTS
+from dashboards.survey import survey
 from dnd_core.errors import DndError, StoreError
 from dnd_core.types import Box, UnitId
 from geoaudit.results import Results
@@ -208,15 +209,41 @@ def _line(name: str, source: str) -> list[dict[str, object]]:
 def spots(request: Request, results: Results) -> Response:
     """Hot spots of a unit's or group's layer as GeoJSON."""
     scene, _ = scene_path(results, request.query_params.get("scene"))
-    kind, _, rest = request.query_params.get("layer", "").partition(":")
-    units: tuple[UnitId, ...] = ()
+    units = _members(results, scene, request.query_params.get("layer", ""))
+    return JSONResponse(hotspots(results, scene, units))
+
+
+def _members(results: Results, scene: str, layer: str) -> tuple[UnitId, ...]:
+    """The units whose hot spots belong to a unit's or group's layer."""
+    kind, _, rest = layer.partition(":")
     if kind == "unit":
-        units = (results.unit(rest).id,)
-    elif kind == "group" and rest.isdigit():
+        return (results.unit(rest).id,)
+    if kind == "group" and rest.isdigit():
         # Those of the members that are drawn; all of a large group would cover the scene.
         maps = maps_of(results, scene)
-        units = tuple(unit for unit in results.group_units(int(rest)) if unit in maps)[:MOST_MEMBERS]
-    return JSONResponse(hotspots(results, scene, units))
+        return tuple(unit for unit in results.group_units(int(rest)) if unit in maps)[:MOST_MEMBERS]
+    return ()
+
+
+@_answer
+def overview(request: Request, results: Results) -> Response:
+    """The whole scene with a unit's or group's layer: ``/layers/survey.png?scene=&layer=&finding=``."""
+    query = request.query_params
+    scene, path = scene_path(results, query.get("scene"))
+    wanted = query.get("finding", "")
+    finding = next((found for found in results.findings if wanted and found["id"] == wanted), None)
+    if wanted and finding is None:
+        raise StoreError(f"this run has no finding {wanted[:40]!r}")
+    return _picture(_surveyed(stamp(), scene, path, query.get("layer", "scene"), wanted))
+
+
+@lru_cache(maxsize=32)
+def _surveyed(changed: tuple[object, ...], scene: str, path: Path, layer: str, wanted: str) -> bytes:
+    results = current()
+    found = find_layer(results, scene, layer)
+    spots = hotspots(results, scene, _members(results, scene, layer))
+    footprint = next((entry.get("footprint") for entry in results.findings if wanted and entry["id"] == wanted), None)
+    return survey(path, found if found.kind == "activation" else None, spots, footprint)
 
 
 @_answer
@@ -236,6 +263,9 @@ def image(request: Request, results: Results) -> Response:
     if path is None:
         raise StoreError("the run kept no picture of this image")
     text = request.query_params.get("box", "")
+    if not text:
+        # As it is: the page enlarges it and draws the outline, which costs neither side anything.
+        return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
     edges = [int(part) for part in text.split(",")] if text else []
     box = Box(*edges) if len(edges) == 4 else None
     probe = results.manifest.get("probe")
@@ -287,6 +317,7 @@ def routes(base: str = "") -> list[Route]:
     return [
         Route(f"{top}/tile/{{z:int}}/{{x:int}}/{{y:int}}.png", tile),
         Route(f"{top}/style.json", style),
+        Route(f"{top}/survey.png", overview),
         Route(f"{top}/hotspots.geojson", spots),
         Route(f"{top}/cells.json", cells),
         Route(f"{top}/image/{{number:int}}.png", image),

@@ -28,7 +28,7 @@ from dashboards.components import (
     unit_card,
 )
 from dashboards.layers import grid_of, group_maps, maps_of
-from dashboards.maps import deck, outline
+from dashboards.maps import outline, still
 from dashboards.meaning import overlap
 from dashboards.navigation import link
 from dashboards.reviews import Reviews
@@ -67,9 +67,10 @@ def show() -> None:
             word, sign, _ = SEVERITIES[entry["severity"]]
             label = f"{sign} {word} · {markdown(entry['id'], 20)} {markdown(entry['title'], 110)}"
             here = chosen is not None and entry["fingerprint"] == chosen["fingerprint"]
-            if st.button(label, key=f"f-{place}", width="stretch", wrap=True, type="primary" if here else "secondary"):
-                put("finding", entry["id"])
-                st.rerun()
+            st.button(
+                label, key=f"f-{place}", width="stretch", wrap=True, type="primary" if here else "secondary",
+                on_click=put, args=("finding", entry["id"]),
+            )  # fmt: skip
     with main:
         if chosen is None:
             prose("No finding fits. Clear the filters to see all.")
@@ -254,18 +255,9 @@ def _where(results: Results, finding: dict[str, Any]) -> None:
     if grid is None or (layer == "scene" and shape is None):
         prose("No map shows where this happens.", dim=True)
         return
-    deck(
-        grid,
-        scene=scene,
-        layer=layer,
-        key="where",
-        spots=True,
-        over=(shape,),
-        height=340,
-        alt="Where the finding's neurons fire",
-    )
+    still(scene, layer, "Where the finding's neurons fire over the scene", str(finding["id"]))
     prose("Bright colours: the neurons fire. White outlines: hot spots. Orange: the finding's footprint.", dim=True)
-    link("map", "Open on the map", ":material/map:", scene=scene, layer=layer)
+    link("map", "Open on the map", ":material/map:", scene=scene, layer=layer, finding=str(finding["id"]))
 
 
 def _neurons(results: Results, finding: dict[str, Any]) -> None:

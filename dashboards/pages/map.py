@@ -9,7 +9,7 @@ import streamlit as st
 from dashboards.components import clean, opened, prose
 from dashboards.layers import SINGLE, Grid, find_layer, grid_of, maps_of
 from dashboards.legend import legend
-from dashboards.maps import deck, marker
+from dashboards.maps import deck, marker, outline
 from dashboards.painting import COLOUR_MAPS
 from dashboards.places import tiles_of
 from dashboards.spot import spot
@@ -61,7 +61,8 @@ def show() -> None:
         shared["bands"], shared["stretch"] = _picture(results, scene, grid)
     with main:
         place = _place()
-        ring = (marker(*place),) if place else ()
+        shape = _footprint(results)
+        ring = (shape, marker(*place)) if place else (shape,)
         colours = shared.get("colours", "viridis")
         if how == "side":
             # The keys in a row of their own, so that the maps begin at one height.
@@ -91,6 +92,16 @@ def show() -> None:
             spot(results, scene, grid.bounds, place)
         else:
             prose("Click a place, or give its coordinates, to see which neurons fire there.", dim=True)
+
+
+def _footprint(results: Results) -> Any:
+    """The outline of the finding that a link came from, said in words too; None without one."""
+    wanted = st.query_params.get("finding", "")
+    finding = next((found for found in results.findings if wanted and found["id"] == wanted), None)
+    shape = outline(finding.get("footprint")) if finding is not None else None
+    if finding is not None and shape is not None:
+        prose(f"Orange: where finding {finding['id']} applies. {finding['title']}", dim=True)
+    return shape
 
 
 RAMPS = tuple(name for name, (_, kind, _) in SINGLE.items() if kind == "activation")

@@ -29,7 +29,7 @@ from dashboards.components import (
 )
 from dashboards.layers import grid_of, maps_of
 from dashboards.loading import stamp
-from dashboards.maps import deck
+from dashboards.maps import still
 from dashboards.meaning import labels_of
 from dashboards.navigation import link
 from dashboards.reviews import Reviews
@@ -82,6 +82,12 @@ def _classes(changed: tuple[object, ...], _results: Results) -> pd.Series:
     return counts.drop_duplicates("unit", keep="last").set_index("unit")["class"].astype("int64")
 
 
+@st.cache_data(max_entries=2, show_spinner=False)
+def _labels(changed: tuple[object, ...], _results: Results) -> list[str]:
+    """Every neuron's label as it is shown; a large run has thousands, and they are the same every time."""
+    return [clean(label, 200) for label in _results.neurons["label"]]
+
+
 def _all(results: Results) -> None:
     neurons = results.neurons
     columns = st.columns([2.2, 1, 1.2, 1.2, 1.2])
@@ -114,11 +120,12 @@ def _all(results: Results) -> None:
         keep &= mine.isin([int(number) for number in classes])
     score = neurons["r"].astype("float64").fillna(-1.0)
     # Begun before anything is typed: a large run is searched by words until its labels are encoded.
-    near = labels_of([clean(label, 200) for label in neurons["label"]])
+    labels = _labels(stamp(), results)
+    near = labels_of(labels)
     if query:
         near.wait(0.15)
         scores = near.nearness(query)
-        score = pd.Series([scores.get(clean(label, 200), 0.0) for label in neurons["label"]], index=neurons.index)
+        score = pd.Series([scores.get(label, 0.0) for label in labels], index=neurons.index)
         keep &= (score > 0) | (neurons["layer"].astype(str) + "/" + neurons["unit"].astype(str) == query)
     ranked = pd.DataFrame({"score": score, "fit": neurons["r"].astype("float64").fillna(-1.0)})[keep]
     order = ranked.sort_values(["score", "fit"], ascending=False, kind="stable").index
@@ -135,15 +142,14 @@ def _all(results: Results) -> None:
         unit = results.unit(UnitId(str(row["layer"]), int(row["unit"])))
         with cell, st.container(border=True):
             unit_card(unit, 6)
-            if st.button("Open", key=f"open-{place}", icon=":material/arrow_forward:", help=clean(unit.id, 60)):
-                put("unit", str(unit.id))
-                st.rerun()
+            st.button(
+                "Open", key=f"open-{place}", icon=":material/arrow_forward:", help=clean(unit.id, 60),
+                on_click=put, args=("unit", str(unit.id)),
+            )  # fmt: skip
 
 
 def _unit(results: Results, unit: Unit) -> None:
-    if st.button("All neurons", icon=":material/arrow_back:"):
-        put("unit", "")
-        st.rerun()
+    st.button("All neurons", icon=":material/arrow_back:", on_click=put, args=("unit", ""))
     title(f"{unit.id}: {unit.label or 'no label'}", 2)
     note(badge(unit.status))
     prose(unit.reason)
@@ -162,6 +168,10 @@ def _unit(results: Results, unit: Unit) -> None:
     _candidates(unit)
     _evidence(results, unit)
     with st.container(horizontal=True):
+        if unit.id.layer != "output":
+            link(
+                "mitigate", "What pruning it would change", ":material/content_cut:", groups="none", units=str(unit.id)
+            )
         link("review", "Review this label", ":material/rate_review:", about="labels", subject=str(unit.id))
         if unit.group is not None:
             link("concepts", f"Concept {unit.group}", ":material/category:", group=str(unit.group))
@@ -219,19 +229,11 @@ def _map(results: Results, unit: Unit) -> None:
     if not scenes:
         prose("This neuron has no map over a scene.", dim=True)
         return
-    grid = grid_of(results.scenes()[scenes[0]])
-    if grid is None:
+    if grid_of(results.scenes()[scenes[0]]) is None:
         prose("The scene has no place on Earth.", dim=True)
         return
-    deck(
-        grid,
-        scene=scenes[0],
-        layer=f"unit:{unit.id}",
-        key="where",
-        spots=True,
-        height=360,
-        alt=f"Where {unit.id} fires",
-    )
+    still(scenes[0], f"unit:{unit.id}", f"Where {unit.id} fires over the scene")
+    prose("Bright: it fires. White outlines: hot spots.", dim=True)
     link("map", "Open on the map", ":material/map:", scene=scenes[0], layer=f"unit:{unit.id}")
 
 

@@ -119,10 +119,8 @@ def _labels(results: Results, reviews: Reviews, name: str) -> None:
         tile_strip(unit.top_images[:10], 118)
     with right:
         _form(reviews, "label", str(unit.id), unit.label, name)
-        if st.button("Next not yet reviewed", icon=":material/skip_next:"):
-            after = [other for other in waiting if other != str(unit.id)]
-            put("subject", after[0] if after else "")
-            st.rerun()
+        after = next((other for other in waiting if other != str(unit.id)), "")
+        st.button("Next not yet reviewed", icon=":material/skip_next:", on_click=put, args=("subject", after))
 
 
 def _findings(results: Results, reviews: Reviews, name: str) -> None:

@@ -157,7 +157,7 @@ def test_a_neurons_page_shows_its_evidence(sound_run, shown):
     assert text.count("/layers/image/") == len(unit.top_images)
     assert text.count("/layers/concept/") == 3
     boxed = sum(view.box is not None for view in unit.top_images)
-    assert text.count("box=") == boxed > 0
+    assert text.count("ga-box") == boxed > 0
     assert "has no unit" in words(open_page("neurons", unit="layer4/999"))
     assert "has no unit" in words(open_page("neurons", unit="../../etc/1"))
 

@@ -186,6 +186,8 @@ def test_what_is_no_layer_of_the_run_is_refused(client, address):
 def test_part_of_a_tile_is_outlined(client, sound_run):
     plain = pixels(client.get("/layers/image/3.png"))
     boxed = pixels(client.get("/layers/image/3.png", params={"box": "8,8,40,40"}))
+    factor = boxed.shape[0] // plain.shape[0]
+    plain = plain.repeat(factor, axis=0).repeat(factor, axis=1)
     assert plain.shape == boxed.shape == (192, 192, 4)
     changed = (plain != boxed).any(axis=2)
     assert changed[24:28, 24:120].all()
@@ -239,3 +241,39 @@ def test_a_scene_of_more_bands_is_shown_in_any_three(tmp_path, sound_run, shown)
         assert false[1:3].tolist() == natural[place][:2].tolist()
         stretched = mosaic(client, root, "scene", stretch="1")
         assert stretched[..., :3].std() > natural[..., :3].std()
+
+
+def test_the_survey_shows_the_layer_the_hot_spots_and_the_footprint(client, sound_run):
+    scene, unit = (
+        pixels(client.get("/layers/survey.png", params={"layer": layer})) for layer in ("scene", "unit:layer4/5")
+    )
+    assert scene.shape == unit.shape
+    with_it = pixels(client.get("/layers/survey.png", params={"layer": "unit:layer4/5", "finding": "F001"}))
+    orange = (with_it[..., :3] == (230, 159, 0)).all(axis=2)
+    assert 20 < orange.sum() < 0.2 * orange.size
+    assert not (unit[..., :3] == (230, 159, 0)).all(axis=2).any()
+    # Yellow, the top of the scale, where the unit fires; white where hot spots end.
+    assert ((unit[..., :3] == 255).all(axis=2)).sum() > 20
+    assert (unit != scene).any(axis=2).mean() > 0.5
+    for wrong in ({"layer": "unit:layer4/999"}, {"finding": "F999"}, {"scene": "../x"}):
+        assert client.get("/layers/survey.png", params=wrong).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        None, {"type": "Point", "coordinates": [15.0, 48.7]}, {"type": "Polygon", "coordinates": "x"},
+        {"type": "Polygon", "coordinates": [["a", [1]], [[15.0, "b"], None]]},
+        {"type": "MultiPolygon", "coordinates": [1, [[[15.0, 48.7], [15.1, 48.7], [15.1, 48.8]]]]},
+    ],
+)  # fmt: skip
+def test_outlines_without_sound_coordinates_are_left_out(sound_run, shape):
+    from dashboards.survey import survey
+
+    assert survey(sound_run / "scene" / "scene-a.tif", None, None, shape).startswith(b"\x89PNG")
+
+
+def test_pictures_without_an_outline_come_as_they_are(client, sound_run):
+    response = client.get("/layers/image/3.png")
+    assert response.content == (sound_run / "thumbnails" / "000003.png").read_bytes()
+    assert "max-age" in response.headers["cache-control"]
