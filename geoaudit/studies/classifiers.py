@@ -39,6 +39,7 @@ class Classifier:
         judged: labelled images for accuracy, never trained on.
         blocks: (N,) spatial block of each of them, or None.
         name: shown to people.
+        where: what the judged images are, to follow "images".
         notes: what was found about bands and units.
     """
 
@@ -47,6 +48,7 @@ class Classifier:
     judged: ImageSet
     blocks: NDArray[np.int64] | None
     name: str
+    where: str
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -61,15 +63,29 @@ def bundled_classifier(model: str, settings: DescribeConfig) -> Classifier:
         model: ``haze`` (with the planted shortcut) or ``clean``.
         settings: of the description.
     """
+    from dnd_core.backends.assembly import assemble
     from geoaudit import bundled
-    from geoaudit.demo import demo_subject
-    from geoaudit.probes import SceneProbe
+    from geoaudit.audit import split_subject
+    from geoaudit.networks import load_network
+    from geoaudit.probes import Artefact, PaintedProbe, SceneProbe, check_contract
 
-    subject, backends = demo_subject(model, settings, AuditSettings())
-    table = bundled.chip_table()
-    judged = SceneProbe(bundled.scenes()["brandenburg"], chips=table.chips.subset(table.held_out))
-    notes = tuple(note["message"] for note in subject.notes)
-    return Classifier(subject, backends, judged, judged.blocks, subject.network.name, notes)
+    chosen, table = bundled.checkpoints()[model], bundled.chip_table()
+    scene, seen = bundled.scenes()["brandenburg"], np.flatnonzero(~table.held_out)
+    network = load_network(chosen.checkpoint, chosen.load_card())
+    images: Any = SceneProbe(scene, chips=table.chips.subset(seen))
+    if model == "haze":
+        # The imagery as the planted classifier's makers have it; its chips are counted anew without the held-out ones.
+        recipe, place = bundled.planted_probe_recipe(), {int(chip): index for index, chip in enumerate(seen)}
+        painted = zip(recipe.ids, recipe.strengths, recipe.seeds, strict=True)
+        artefacts = {place[int(chip)]: Artefact("haze", float(strength), int(its)) for chip, strength, its in painted}
+        images = PaintedProbe(images, artefacts)
+    notes = tuple(note.message for note in check_contract(network, images))
+    probe, pool, held_out = split_subject(images, settings, AuditSettings())
+    backends = assemble(dict(BACKENDS), pool=pool, probe=probe, size=network.input_shape[1:])
+    subject = Subject(network=network, probe=probe, pool=pool, held_out=held_out, layers=())
+    judged = SceneProbe(scene, chips=table.chips.subset(table.held_out))
+    where = "of spatial blocks that neither trained the network nor described its units"
+    return Classifier(subject, backends, judged, judged.blocks, network.name, where, notes)
 
 
 def eurosat_classifier(
@@ -107,11 +123,14 @@ def eurosat_classifier(
     probe, pool, held_out = split_subject(described, settings, AuditSettings())
     made = assemble({**BACKENDS, **(backends or {})}, pool=pool, probe=probe, size=network.input_shape[1:])
     subject = Subject(network=network, probe=probe, pool=pool, held_out=held_out, layers=())
-    return Classifier(subject, made, judged, judged.blocks, checkpoint.name, tuple(notes))
+    where = f"of EuroSAT's {JUDGED} part (units were described on its {DESCRIBED} part)"
+    return Classifier(subject, made, judged, judged.blocks, checkpoint.name, where, tuple(notes))
 
 
 def configured_classifier(config: Any) -> Classifier:
-    """The network and images of an audit's configuration; accuracy is measured on its pool, which nothing else sees.
+    """The network and images of an audit's configuration; accuracy is measured on its pool.
+
+    No unit is described on the pool, though concept images are retrieved from it.
 
     Raises:
         DndError: as :func:`geoaudit.launch.prepare`.
@@ -120,7 +139,8 @@ def configured_classifier(config: Any) -> Classifier:
 
     subject, backends = prepare(config)
     notes = tuple(note["message"] for note in subject.notes)
-    return Classifier(subject, backends, subject.pool, subject.pool.blocks, subject.network.name, notes)
+    where = "of the configuration's pool (whether the network was trained on them is not known here)"
+    return Classifier(subject, backends, subject.pool, subject.pool.blocks, subject.network.name, where, notes)
 
 
 def _eurosat(root: Path, part: str) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def _study(
         "network": classifier.name,
         "layers": list(options.layers),
         "images": len(truth),
+        "where": classifier.where,
         "described_on": len(classifier.subject.probe),
         "right": int((whole == truth).sum()),
         "accuracy": float((whole == truth).mean()),

@@ -20,6 +20,7 @@ __all__ = ["NO_CLASS", "Told", "class_scores", "group_pairs", "told_classes"]
 
 NO_CLASS = "no class"
 SHUFFLES = 500
+"""Enough where at least one unit in 25 tells a class; a lonelier one is left without, which errs on the safe side."""
 ALPHA = 0.05
 
 Floats = NDArray[np.float64]

@@ -74,7 +74,7 @@ def write_eurosat(
             writing.bars(words[:SHOWN_WORDS], "Commonest words of the labels", "labels that say the word"),
         )
     if any(row["units"] for row in prunings):
-        chart = writing.interval_chart(_points(rows), "Accuracy on images never trained on", "accuracy")
+        chart = writing.interval_chart(_points(rows), "Accuracy before and after pruning", "accuracy")
         writing.picture(stage.path("pruning.png"), chart)
     stage.path("study.md").write_text(_page(summary, rows), encoding="utf-8")
     return summary
@@ -127,9 +127,8 @@ def _page(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Study B: spurious units in a supervised classifier\n",
         f"Network: {cell(summary['network'])}; stages {', '.join(map(cell, summary['layers']))}; {summary['units']} units "
-        f"described on {summary['described_on']} images. Accuracy is measured on {summary['images']} images that neither "
-        f"trained the network nor described it here: {summary['right']}/{summary['images']} right "
-        f"({share(summary['accuracy'])} %).\n",
+        f"described on {summary['described_on']} images. Accuracy is measured on {summary['images']} images "
+        f"{cell(summary['where'], 200)}: {summary['right']}/{summary['images']} right ({share(summary['accuracy'])} %).\n",
         "".join(f"- {cell(note, 300)}\n" for note in summary["notes"]),
         "## What the labels say\n",
         f"{summary['labels']} of {summary['units']} units have a published label; {share(summary['share_land_cover'])} % of "

@@ -49,7 +49,7 @@ def test_a_class_is_told_only_where_held_out_tiles_bear_it_out() -> None:
     labels = generator.integers(3, size=240)
     blocks = np.repeat(np.arange(24), 10)
     explain, held = np.arange(120), np.arange(120, 240)
-    activations = generator.normal(size=(240, 30)).astype(np.float32)
+    activations = generator.normal(size=(240, 12)).astype(np.float32)
     activations[:, 0] += 3 * (labels == 2)
     # Tells class 1 where it is chosen, and no longer where it is tested.
     activations[explain, 1] += 3 * (labels[explain] == 1)
