@@ -179,7 +179,7 @@ def _finding(finding: Mapping[str, Any], results: Results) -> dict[str, Any]:
     names = [plain(name, 60) for name in ([pair] if isinstance(pair, str) else pair) if name]
     grades = {int(step["grade"]) for step in finding.get("evidence", ())}
     suppression = finding.get("suppression") or {}
-    by = f" by {plain(suppression['by'], 60)}" if suppression.get("by") else ""
+    by = say("findings.suppressed.by", name=plain(suppression["by"], 60)) if suppression.get("by") else ""
     alarm = finding.get("false_alarm_rate")
     return {
         "id": plain(finding["id"], 40),

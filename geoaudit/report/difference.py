@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoaudit.report.text import figure, plain
+from geoaudit.report.wording import say
 from geoaudit.results import Results, open_run
 
 __all__ = ["Difference", "FindingChange", "LabelChange", "diff_runs"]
@@ -82,7 +83,7 @@ class Difference:
         """A few plain lines for a terminal."""
         said = []
         for same, what in ((self.same_model, "model"), (self.same_probe, "probe")):
-            said.append({True: f"same {what}", False: f"another {what}", None: f"{what} not known"}[same])
+            said.append(say(f"diff.{what}." + {True: "same", False: "other", None: "unknown"}[same]))
         rows = [", ".join(said)]
         rows += [f"! {plain(problem)}" for problem in self.problems]
         rows += [f"+ {f['severity']}: {plain(f['title'])}" for f in self.new]
@@ -90,9 +91,11 @@ class Difference:
         for change in self.changed:
             parts = "; ".join(f"{name} {_said(a)} -> {_said(b)}" for name, (a, b) in change.changes.items())
             rows.append(f"~ {plain(change.title)} ({parts})")
-        rows.append(f"{self.unchanged} findings unchanged; {len(self.labels)} units labelled otherwise")
+        rows.append(say("diff.rest", findings=self.unchanged, units=len(self.labels)))
         for label in self.labels:
-            before, after = (plain(": ".join(side)) if side else "absent" for side in (label.before, label.after))
+            before, after = (
+                plain(": ".join(side)) if side else say("diff.absent") for side in (label.before, label.after)
+            )
             rows.append(f"  {plain(label.unit, 80)}: {before} -> {after}")
         return "\n".join(rows)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoaudit.report.content import verdict
 from geoaudit.report.text import lines, plain
+from geoaudit.report.wording import say
 from geoaudit.results import Results
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def stac_item(results: Results) -> bytes:
         "id": "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in f"audit-{name}"),
         "geometry": None if hull is None else json.loads(shapely.to_geojson(hull)),
         "properties": {
-            "title": f"Audit of {name}",
+            "title": say("title", model=name),
             "description": lines(f"{light['word']}. {light['sentence']} {light['detail']}", 800),
             "datetime": None,
             "start_datetime": _stamp(first),
@@ -206,7 +207,7 @@ def stac_item(results: Results) -> bytes:
         "links": [],
         "assets": {
             file: {"href": f"./{file}", "type": _MEDIA[Path(file).suffix], "roles": ["metadata"],
-                   "title": "Audit findings" if file == "audit.json" else file}
+                   "title": say("asset.audit") if file == "audit.json" else file}
             for file in files if file == "audit.json" or (results.root / file).is_file()
         },
     }  # fmt: skip

@@ -225,41 +225,33 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "|", "%") else text
 
 
-# What each clause asks for, in our words, and which part of a run speaks to it.
-CROSSWALK: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
-    ("EU AI Act (Regulation 2024/1689)", "Annex IV 2(g)", "Validation and testing: data used, metrics for accuracy and "
-     "robustness, test logs and reports.", "checks, findings, accuracy, probe fingerprint, sign-off",
-     ("audit.json", "report.pdf", "manifest.json")),
-    ("EU AI Act (Regulation 2024/1689)", "Annex IV 3", "Foreseeable unintended outcomes and limits.", "findings, limitations",
-     ("audit.json", "report.pdf")),
-    ("NIST AI RMF 1.0", "MEASURE 1.1", "Metrics chosen for the most significant risks.", "rules, effects, nulls", ("audit.json",)),
-    ("NIST AI RMF 1.0", "MEASURE 2.3", "Performance measured for conditions like those of deployment.", "accuracy by class",
-     ("images.parquet", "report.pdf")),
-    ("NIST AI RMF 1.0", "MEASURE 2.5", "Validity and reliability shown, limits of generalisation documented.",
-     "evidence with intervals, false-alarm rate, limitations", ("audit.json",)),
-    ("NIST AI RMF 1.0", "MEASURE 2.9", "The model is explained and its output interpreted in context.",
-     "neuron labels, concept groups, maps", ("neurons.parquet", "groups.parquet", "maps/index.gpkg")),
-    ("NIST AI RMF 1.0", "MEASURE 3.1", "Risks are tracked over time.", "fingerprints, baseline states",
-     ("audit.json", "audit.sarif")),
-    ("ISO 19157-1:2023", "Thematic accuracy", "Correctness of classification.", "error matrix, user's and producer's accuracy",
-     ("images.parquet", "report.pdf")),
-    ("ISO 19157-1:2023", "Metaquality", "Confidence, representativity and homogeneity of a quality result.",
-     "intervals, blocks, number of tiles", ("audit.json",)),
-    ("ISO 19157-1:2023", "Usability", "Fitness for a stated use.", "summary, findings, recommendation, sign-off", ("report.pdf",)),
-)  # fmt: skip
+# Standard, clause, the catalogue's name for what it asks and which part of a run speaks to it, and the files that hold it.
+CROSSWALK: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("EU AI Act (Regulation 2024/1689)", "Annex IV 2(g)", "validation", ("audit.json", "report.pdf", "manifest.json")),
+    ("EU AI Act (Regulation 2024/1689)", "Annex IV 3", "outcomes", ("audit.json", "report.pdf")),
+    ("NIST AI RMF 1.0", "MEASURE 1.1", "metrics", ("audit.json",)),
+    ("NIST AI RMF 1.0", "MEASURE 2.3", "conditions", ("images.parquet", "report.pdf")),
+    ("NIST AI RMF 1.0", "MEASURE 2.5", "reliability", ("audit.json",)),
+    ("NIST AI RMF 1.0", "MEASURE 2.9", "explained", ("neurons.parquet", "groups.parquet", "maps/index.gpkg")),
+    ("NIST AI RMF 1.0", "MEASURE 3.1", "tracked", ("audit.json", "audit.sarif")),
+    ("ISO 19157-1:2023", "Thematic accuracy", "thematic", ("images.parquet", "audit.json", "report.pdf")),
+    ("ISO 19157-1:2023", "Metaquality", "metaquality", ("audit.json",)),
+    ("ISO 19157-1:2023", "Usability", "usability", ("report.pdf",)),
+)
 
 
 def crosswalk(results: Results) -> bytes:
     """Which published clause asks for something that this run holds, and where; it claims no compliance."""
     rows = [
         {
-            "standard": standard, "clause": clause, "asks_for": asks, "evidence": evidence,
+            "standard": standard, "clause": clause, "asks_for": say(f"crosswalk.{key}"),
+            "evidence": say(f"crosswalk.{key}.in"),
             "files": [{"path": name, "present": (results.root / name).is_file()} for name in files],
         }
-        for standard, clause, asks, evidence, files in CROSSWALK
+        for standard, clause, key, files in CROSSWALK
     ]  # fmt: skip
     counts = {row["layer"]: row["total"] for row in layer_counts(results)}
     return _dump({
-        "claim": "none: this file says where evidence is, not that a requirement is met",
+        "claim": say("crosswalk.claim"),
         "state": results.state, "units": counts, "rows": rows,
     })  # fmt: skip

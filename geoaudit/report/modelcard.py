@@ -20,7 +20,7 @@ _EVALUATION = "## Evaluation"
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 # Every character with a meaning in Markdown or HTML; an escaped one is always only itself.
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&$:=@\"'])")
-_TASK = {"type": "image-classification", "name": "Land cover classification"}
+_TASK = "image-classification"
 
 
 def model_card(results: Results, existing: str | None = None) -> str:
@@ -80,13 +80,13 @@ def _metadata(old: Mapping[str, Any], results: Results, said: Mapping[str, Any])
     tags = metadata.get("tags")
     tags = [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, list) else []
     metadata["tags"] = list(dict.fromkeys([*tags, "remote-sensing", "land-cover", "geoaudit"]))
-    metadata.setdefault("pipeline_tag", _TASK["type"])
+    metadata.setdefault("pipeline_tag", _TASK)
     if said["accuracy"] and said["accuracy"]["overall"]["estimate"] is not None:
         probe = results.manifest.get("probe")
         print_of = probe.get("fingerprint") if isinstance(probe, Mapping) else None
         result = {
-            "task": dict(_TASK),
-            "dataset": {"name": "geoaudit probe", "type": "geoaudit-probe",
+            "task": {"type": _TASK, "name": say("card.task")},
+            "dataset": {"name": say("card.dataset"), "type": "geoaudit-probe",
                         **({"revision": plain(print_of, 80)} if print_of else {})},
             "metrics": [{
                 "type": "accuracy", "name": say("accuracy.overall"), "verified": False,

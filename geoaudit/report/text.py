@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+from geoaudit.report.wording import say
+
 __all__ = [
     "areas", "figure", "hectares", "interval", "lines", "percent", "plain", "probability", "seconds", "share_interval",
     "shares",
@@ -63,7 +65,7 @@ def interval(ci: Any, digits: int = 2, *, shares: bool = False) -> str:
     if not isinstance(ci, (list, tuple)) or len(ci) != 2 or any(figure(end) == "\u2013" for end in ci):
         return ""
     low, high = (figure(end * 100, 0) if shares else figure(end, digits) for end in ci)
-    return f"{low} to {high}" + (" %" if shares else "")
+    return say("range", low=low, high=high) + (" %" if shares else "")
 
 
 def shares(entry: Any) -> str:
@@ -82,12 +84,10 @@ def share_interval(entry: Any) -> str:
 
 def areas(entry: Any) -> str:
     """An area with its interval, "1 240 (980 to 1 510)", in hectares."""
-    ends = (
-        ""
-        if entry["low"] is None or entry["high"] is None
-        else f" ({hectares(entry['low'])} to {hectares(entry['high'])})"
-    )
-    return hectares(entry["estimate"]) + ends
+    if entry["low"] is None or entry["high"] is None:
+        return hectares(entry["estimate"])
+    between = say("range", low=hectares(entry["low"]), high=hectares(entry["high"]))
+    return f"{hectares(entry['estimate'])} ({between})"
 
 
 def probability(p: Any) -> str:

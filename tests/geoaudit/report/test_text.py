@@ -1,9 +1,11 @@
+import ast
 import math
 import re
 from pathlib import Path
 
 import pytest
 
+from geoaudit.report.machine import CROSSWALK
 from geoaudit.report.text import figure, hectares, interval, lines, percent, plain, probability, seconds
 from geoaudit.report.wording import ENGLISH, count, say
 from tests.geoaudit.report.synthetic_run import HOSTILE, LONG
@@ -51,8 +53,64 @@ def test_every_key_that_is_used_is_in_the_catalogue_and_the_other_way_round():
     asked = set(re.findall(r"""(?:say|w|head)\(\s*["']([a-z_.0-9]+)["']\s*[,)]""", sources))
     assert asked <= set(ENGLISH)
     built = ("verdict.", "severity.", "status.", "check.", "baseline.", "ladder.", "neuron.", "nav.", "fact.", "method.",
-             "limits.", "glossary.", "provenance.", "chart.")  # fmt: skip
+             "limits.", "glossary.", "provenance.", "chart.", "crosswalk.", "diff.", "design.")  # fmt: skip
     idle = {
         key for key in ENGLISH if key not in used | asked and not key.startswith(built) and f'"{key}"' not in sources
     }
     assert not idle
+
+
+# Identifiers of formats and tags that people never read as sentences.
+NO_WORDING = {"Noto Sans, sans-serif", "Feature", "FeatureCollection", "Unknown", "Polygon", "MultiPolygon"}
+
+
+def sentences(path):
+    """String constants that read like words for people: not docstrings, not errors, not names in ``__all__``, not markup."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            skipped.add(id(node.body[0].value))
+        if isinstance(node, ast.Raise) or (
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        ):
+            skipped |= {id(child) for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            said = node.value
+            wordy = re.search(r"[A-Za-z]{2,},? [a-z]{2,}|(?:^| )(?:by|to|of|and|in|not) |^[A-Z][a-z]{3,}$", said)
+            if wordy and said not in NO_WORDING and not said.startswith("<"):
+                yield said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "atlas",
+        "charts",
+        "content",
+        "difference",
+        "geodata",
+        "html",
+        "machine",
+        "maps",
+        "modelcard",
+        "pdf",
+        "tables",
+        "text",
+    ],
+)
+def test_no_module_says_anything_that_is_not_in_the_catalogue(name):
+    found = set(sentences(REPORT / f"{name}.py"))
+    # The names of standards and of their clauses are no wording of ours.
+    assert found - {part for row in CROSSWALK for part in row[:2]} == set()
+
+
+def test_the_templates_say_nothing_of_their_own():
+    page = re.sub(
+        r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", " ", (REPORT / "templates" / "report.html.j2").read_text(), flags=re.DOTALL
+    )
+    text = re.sub(r"<[^>]*>", " ", page)
+    assert re.findall(r"[A-Za-z]{2,}", text) == []
+    typst = re.sub(r"^//.*$", "", (REPORT / "templates" / "report.typ").read_text(), flags=re.MULTILINE)
+    assert [said for said in re.findall(r'"([^"\n]*)"', typst) if re.search(r"[A-Za-z]{2,} [a-z]{2,}", said)] == []
