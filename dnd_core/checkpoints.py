@@ -145,4 +145,5 @@ def _globals(path: Path) -> list[str]:
         except ValueError:
             # A stream broken half way still names what it asked for up to there.
             continue
-    return list(names)
+    # Any text is a pickle of sorts; what is no dotted name was never one.
+    return [name for name in names if all(part.isidentifier() for part in name.split("."))]

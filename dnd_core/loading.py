@@ -80,6 +80,8 @@ def load(
         ConfigError: the name has no known form, or mean, std and class names do not fit the network.
         NetworkError: there is no such network, no weights were given, or they do not fit; names the keys.
     """
+    if input_size is not None and input_size < 1:
+        raise ConfigError(f"input_size must be at least 1 pixel, got {input_size}")
     kind, _, rest = name.partition(":")
     if kind == "torchscript":
         from dnd_core.torchscript import read_torchscript

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def build(spec: Any, **defaults: Any) -> Any:
     if not isinstance(given_arguments, Mapping):
         raise ConfigError(f"init_args of {path} must be a mapping of names to values, got {given_arguments!r}")
     arguments = dict(given_arguments)
-    parameters = inspect.signature(cls).parameters
+    parameters = _parameters(cls)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = [] if open_ended else [name for name in arguments if name not in parameters]
     if unknown:
@@ -106,6 +106,23 @@ def build(spec: Any, **defaults: Any) -> Any:
     return cls(**arguments)
 
 
+def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
+    """What a class takes by name, also what it hands on by ``**options: Unpack[Options]``."""
+    try:
+        signature = inspect.signature(cls, eval_str=True)
+    except NameError:
+        # Names that a user's module imports for type checkers only.
+        signature = inspect.signature(cls)
+    found: dict[str, inspect.Parameter] = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD and get_origin(parameter.annotation) is Unpack:
+            options = get_args(parameter.annotation)[0].__annotations__
+            found |= {key: inspect.Parameter(key, parameter.KEYWORD_ONLY, default=None) for key in options}
+        else:
+            found[name] = parameter
+    return found
+
+
 def takes(spec: Any, name: str) -> bool:
     """Whether the class that a spec names has a parameter ``name`` that the spec leaves open.
 
@@ -117,7 +134,7 @@ def takes(spec: Any, name: str) -> bool:
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         return False
     given = str(spec["class_path"])
-    parameters = inspect.signature(import_class(SHORT_NAMES.get(given, given))).parameters
+    parameters = _parameters(import_class(SHORT_NAMES.get(given, given)))
     return name in parameters and name not in (spec.get("init_args") or {})
 
 

@@ -33,15 +33,17 @@ def split(
     """Explaining and held-out images, whole blocks at a time.
 
     Returns:
-        Two sorted index arrays; the second holds about ``holdout`` of the images and shares no block with the first.
+        Two sorted index arrays; the second holds as nearly ``holdout`` of the images as whole blocks in their drawn order
+        allow, and shares no block with the first. With two blocks or more, neither is empty.
     """
     rng = np.random.default_rng([seed, 1])
     groups = np.arange(n) if blocks is None else np.asarray(blocks)
     names, sizes = np.unique(groups, return_counts=True)
     order = rng.permutation(len(names))
-    before = np.concatenate([[0], np.cumsum(sizes[order])[:-1]])
-    held = names[order[before < holdout * n]]
-    mask = np.isin(groups, held)
+    reached = np.concatenate([[0], np.cumsum(sizes[order])])
+    taken = int(np.argmin(np.abs(reached - holdout * n)))
+    taken = min(max(taken, 1), max(len(names) - 1, 1))
+    mask = np.isin(groups, names[order[:taken]])
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from dnd_core.backends.answers import clean_sentence
-from dnd_core.backends.huggingface import HuggingFaceModel, pictures
+from dnd_core.backends.huggingface import HuggingFaceModel, HuggingFaceOptions, pictures
 from dnd_core.backends.weights import fixed_batches
 from dnd_core.errors import BackendUnavailable, ConfigError
 from dnd_core.images import ProbeImage
@@ -20,13 +20,9 @@ class Blip(HuggingFaceModel):
 
     Args:
         model: a folder, or a hub id.
-        revision: branch, tag or commit on the hub.
         prompt: the words a caption begins with; empty for none.
         num_beams: beams of the search; 1 is greedy.
-        batch_size: images a forward pass.
-        max_new_tokens: the longest caption, in tokens.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto`` (float32 on a CPU, else bfloat16), ``float32``, ``float16`` or ``bfloat16``.
+        options: revision, batch_size (8), max_new_tokens (40), device and dtype: see :class:`HuggingFaceModel`.
 
     """
 
@@ -36,22 +32,11 @@ class Blip(HuggingFaceModel):
         self,
         model: str = "Salesforce/blip-image-captioning-base",
         *,
-        revision: str | None = None,
         prompt: str = "",
         num_beams: int = 1,
-        batch_size: int = 8,
-        max_new_tokens: int = 40,
-        device: str = "auto",
-        dtype: str = "auto",
+        **options: Unpack[HuggingFaceOptions],
     ) -> None:
-        super().__init__(
-            model,
-            revision=revision,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            device=device,
-            dtype=dtype,
-        )
+        super().__init__(model, **options)
         if num_beams < 1:
             raise ConfigError(f"num_beams must be at least 1, got {num_beams}")
         self.prompt, self.num_beams = prompt, num_beams

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from dnd_core.backends.answers import is_refusal
@@ -16,7 +16,25 @@ from dnd_core.backends.weights import require_package
 from dnd_core.errors import BackendUnavailable, ConfigError
 from dnd_core.remote import Answer, RateLimit, RemoteCaller, RemoteFailure, Request, ResponseCache, RetryPolicy
 
-__all__ = ["ChatEndpoint", "EndpointBacked"]
+__all__ = ["ChatEndpoint", "EndpointBacked", "EndpointOptions"]
+
+
+class EndpointOptions(TypedDict, total=False):
+    """What every endpoint backend takes by name: see :class:`ChatEndpoint`."""
+
+    base_url: str | None
+    api_key_env: str
+    temperature: float
+    max_tokens: int
+    options: Mapping[str, Any] | None
+    timeout_s: float
+    requests_per_minute: float
+    concurrency: int
+    cache_dir: str | None
+    retries: int
+    first_wait_s: float
+    seed: int
+
 
 _PUBLIC = "https://api.openai.com/v1"
 
@@ -243,7 +261,8 @@ def _is_near(host: str) -> bool:
 class EndpointBacked:
     """What every backend that asks a :class:`ChatEndpoint` offers."""
 
-    endpoint: ChatEndpoint
+    def __init__(self, model: str, **endpoint: Unpack[EndpointOptions]) -> None:
+        self.endpoint = ChatEndpoint(model, **endpoint)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint.model!r}, base_url={self.endpoint.base_url!r})"

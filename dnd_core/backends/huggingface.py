@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,17 @@ from dnd_core.backends.weights import (
 )
 from dnd_core.errors import BackendUnavailable, ConfigError
 
-__all__ = ["HuggingFaceModel", "pictures"]
+__all__ = ["HuggingFaceModel", "HuggingFaceOptions", "pictures"]
+
+
+class HuggingFaceOptions(TypedDict, total=False):
+    """What every transformers backend takes by name: see :class:`HuggingFaceModel`."""
+
+    revision: str | None
+    batch_size: int
+    max_new_tokens: int
+    device: str
+    dtype: str
 
 
 class HuggingFaceModel:
@@ -41,7 +51,14 @@ class HuggingFaceModel:
     _extra: tuple[str, ...] = ()
 
     def __init__(
-        self, model: str, *, revision: str | None, batch_size: int, max_new_tokens: int, device: str, dtype: str
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        batch_size: int = 8,
+        max_new_tokens: int = 40,
+        device: str = "auto",
+        dtype: str = "auto",
     ) -> None:
         if batch_size < 1 or max_new_tokens < 1:
             raise ConfigError(f"batch_size and max_new_tokens must be at least 1, got {batch_size}, {max_new_tokens}")

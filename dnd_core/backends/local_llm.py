@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from dnd_core.backends.huggingface import HuggingFaceModel
-from dnd_core.backends.prompted import PromptedSummarizer
+from dnd_core.backends.huggingface import HuggingFaceModel, HuggingFaceOptions
+from dnd_core.backends.prompted import PromptedOptions, PromptedSummarizer
 from dnd_core.backends.weights import content_hash, require_package
 from dnd_core.errors import BackendError, BackendUnavailable, ConfigError
 from dnd_core.prompts import Prompt
-from dnd_core.protocols import TextEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["LocalLanguageModel"]
 
 
-class LocalLanguageModel(HuggingFaceModel, PromptedSummarizer):
+class LocalOptions(HuggingFaceOptions, PromptedOptions, total=False):
+    """What :class:`LocalLanguageModel` hands on."""
+
+
+class LocalLanguageModel(PromptedSummarizer, HuggingFaceModel):
     """An ``AutoModelForCausalLM`` checkpoint.
 
     A tokenizer with a chat template is asked in turns; any other model completes running text with worked examples.
@@ -28,17 +31,10 @@ class LocalLanguageModel(HuggingFaceModel, PromptedSummarizer):
     Args:
         model: a folder, a hub id, or the path of a GGUF file.
         gguf_file: name of a GGUF file inside the folder or hub repository.
-        revision: branch, tag or commit on the hub.
-        domain: what the images are, for instance ``satellite images``; said in every prompt.
-        simplify: shorten captions before they are shown.
-        contrast_shown: how many captions of other images are shown.
         temperature: 0 always takes the likeliest token; above, tokens are drawn with the evidence's seed.
-        batch_size: prompts a forward pass where nothing is drawn.
-        max_new_tokens: the longest answer, in tokens.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto`` (float32 on a CPU, else bfloat16), ``float32``, ``float16`` or ``bfloat16``.
-        encoder: merges labels of one meaning; None compares words.
-        same_meaning: cosine from which two labels mean the same, in [0, 1].
+        options: revision, batch_size (8; prompts a forward pass where nothing is drawn), max_new_tokens (24), device and
+            dtype: see :class:`HuggingFaceModel`; domain, simplify, contrast_shown, encoder and same_meaning: see
+            :class:`PromptedSummarizer`.
 
     """
 
@@ -47,38 +43,14 @@ class LocalLanguageModel(HuggingFaceModel, PromptedSummarizer):
         model: str = "Qwen/Qwen2.5-1.5B-Instruct",
         *,
         gguf_file: str | None = None,
-        revision: str | None = None,
-        domain: str = "",
-        simplify: bool = True,
-        contrast_shown: int = 10,
         temperature: float = 0.0,
-        batch_size: int = 8,
-        max_new_tokens: int = 24,
-        device: str = "auto",
-        dtype: str = "auto",
-        encoder: TextEncoder | None = None,
-        same_meaning: float = 0.85,
+        **options: Unpack[LocalOptions],
     ) -> None:
         file = Path(model).expanduser()
         if gguf_file is None and file.suffix == ".gguf":
             model, gguf_file = str(file.parent), file.name
-        HuggingFaceModel.__init__(
-            self,
-            model,
-            revision=revision,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            device=device,
-            dtype=dtype,
-        )
-        PromptedSummarizer.__init__(
-            self,
-            domain=domain,
-            simplify=simplify,
-            contrast_shown=contrast_shown,
-            encoder=encoder,
-            same_meaning=same_meaning,
-        )
+        options.setdefault("max_new_tokens", 24)
+        super().__init__(model, **options)
         if temperature < 0:
             raise ConfigError(f"temperature must be 0 or more, got {temperature}")
         self.gguf_file, self.temperature = gguf_file, temperature

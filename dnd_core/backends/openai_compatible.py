@@ -6,19 +6,18 @@ import base64
 import functools
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 from dnd_core import prompts
 from dnd_core.backends.answers import clean_sentence
-from dnd_core.backends.endpoint import ChatEndpoint, EndpointBacked
+from dnd_core.backends.endpoint import EndpointBacked, EndpointOptions
 from dnd_core.backends.huggingface import pictures
-from dnd_core.backends.prompted import PromptedSummarizer
+from dnd_core.backends.prompted import PromptedOptions, PromptedSummarizer
 from dnd_core.backends.weights import stable_hash
 from dnd_core.errors import ConfigError
 from dnd_core.images import ProbeImage
 from dnd_core.prompts import Prompt
-from dnd_core.protocols import TextEncoder
 
 __all__ = ["EndpointCaptioner", "EndpointSummarizer"]
 
@@ -29,8 +28,7 @@ class EndpointCaptioner(EndpointBacked):
     Args:
         model: its name at the endpoint.
         prompt: what is asked about each image.
-        base_url, api_key_env, temperature, max_tokens, options, timeout_s, requests_per_minute, concurrency, cache_dir,
-            retries, first_wait_s, seed: see :class:`ChatEndpoint`.
+        endpoint: max_tokens (120) and the other options of :class:`ChatEndpoint`.
 
     """
 
@@ -39,37 +37,13 @@ class EndpointCaptioner(EndpointBacked):
         model: str = "gpt-4o-mini",
         *,
         prompt: str = prompts.CAPTION,
-        base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
-        temperature: float = 0.0,
-        max_tokens: int = 120,
-        options: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-        requests_per_minute: float = 0.0,
-        concurrency: int = 4,
-        cache_dir: str | None = None,
-        retries: int = 5,
-        first_wait_s: float = 1.0,
-        seed: int = 0,
+        **endpoint: Unpack[EndpointOptions],
     ) -> None:
         if not prompt.strip():
             raise ConfigError("prompt must say what is asked about an image")
+        endpoint.setdefault("max_tokens", 120)
+        super().__init__(model, **endpoint)
         self.prompt = prompt
-        self.endpoint = ChatEndpoint(
-            model,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            options=options,
-            timeout_s=timeout_s,
-            requests_per_minute=requests_per_minute,
-            concurrency=concurrency,
-            cache_dir=cache_dir,
-            retries=retries,
-            first_wait_s=first_wait_s,
-            seed=seed,
-        )
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -96,61 +70,22 @@ class EndpointCaptioner(EndpointBacked):
         return [clean_sentence(text) for text in self.endpoint.ask(chats)]
 
 
-class EndpointSummarizer(EndpointBacked, PromptedSummarizer):
+class SummarizerOptions(EndpointOptions, PromptedOptions, total=False):
+    """What :class:`EndpointSummarizer` hands on."""
+
+
+class EndpointSummarizer(PromptedSummarizer, EndpointBacked):
     """Candidate labels by a language model behind a chat endpoint.
 
     Args:
         model: its name at the endpoint.
-        domain, simplify, contrast_shown, encoder, same_meaning: see :class:`PromptedSummarizer`.
-        base_url, api_key_env, temperature, max_tokens, options, timeout_s, requests_per_minute, concurrency, cache_dir,
-            retries, first_wait_s, seed: see :class:`ChatEndpoint`.
+        options: those of :class:`PromptedSummarizer`, max_tokens (32) and the other options of :class:`ChatEndpoint`.
 
     """
 
-    def __init__(
-        self,
-        model: str = "gpt-4o-mini",
-        *,
-        domain: str = "",
-        simplify: bool = True,
-        contrast_shown: int = 10,
-        encoder: TextEncoder | None = None,
-        same_meaning: float = 0.85,
-        base_url: str | None = None,
-        api_key_env: str = "OPENAI_API_KEY",
-        temperature: float = 0.0,
-        max_tokens: int = 32,
-        options: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-        requests_per_minute: float = 0.0,
-        concurrency: int = 4,
-        cache_dir: str | None = None,
-        retries: int = 5,
-        first_wait_s: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            domain=domain,
-            simplify=simplify,
-            contrast_shown=contrast_shown,
-            encoder=encoder,
-            same_meaning=same_meaning,
-        )
-        self.endpoint = ChatEndpoint(
-            model,
-            base_url=base_url,
-            api_key_env=api_key_env,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            options=options,
-            timeout_s=timeout_s,
-            requests_per_minute=requests_per_minute,
-            concurrency=concurrency,
-            cache_dir=cache_dir,
-            retries=retries,
-            first_wait_s=first_wait_s,
-            seed=seed,
-        )
+    def __init__(self, model: str = "gpt-4o-mini", **options: Unpack[SummarizerOptions]) -> None:
+        options.setdefault("max_tokens", 32)
+        super().__init__(model, **options)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,10 +16,20 @@ from dnd_core.prompts import Prompt
 from dnd_core.protocols import Evidence, TextEncoder
 from dnd_core.types import Candidate
 
-__all__ = ["PromptedSummarizer"]
+__all__ = ["PromptedOptions", "PromptedSummarizer"]
 
 log = logging.getLogger(__name__)
 CONCEPT_WORDS = 12
+
+
+class PromptedOptions(TypedDict, total=False):
+    """What every summarizer of this kind takes by name: see :class:`PromptedSummarizer`."""
+
+    domain: str
+    simplify: bool
+    contrast_shown: int
+    encoder: TextEncoder | None
+    same_meaning: float
 
 
 class PromptedSummarizer(ABC):
@@ -34,12 +44,22 @@ class PromptedSummarizer(ABC):
         contrast_shown: how many of the evidence's contrast captions are shown as other images.
         encoder: merges labels of one meaning and measures contrast by meaning; None compares words.
         same_meaning: cosine from which two labels mean the same, in [0, 1].
+        model, options: handed on to the class that asks the model.
 
     """
 
     def __init__(
-        self, *, domain: str, simplify: bool, contrast_shown: int, encoder: TextEncoder | None, same_meaning: float
+        self,
+        *model: str,
+        domain: str = "",
+        simplify: bool = True,
+        contrast_shown: int = 10,
+        encoder: TextEncoder | None = None,
+        same_meaning: float = 0.85,
+        **options: Any,
     ) -> None:
+        # What asks the model is the next class: a checkpoint on this machine, or an endpoint.
+        super().__init__(*model, **options)
         if contrast_shown < 0 or not 0 <= same_meaning <= 1:
             raise ConfigError("contrast_shown must be 0 or more and same_meaning between 0 and 1")
         self.domain, self.simplify, self.contrast_shown = domain, simplify, contrast_shown

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from dnd_core import prompts
 from dnd_core.backends.answers import clean_sentence
-from dnd_core.backends.huggingface import HuggingFaceModel, pictures
+from dnd_core.backends.huggingface import HuggingFaceModel, HuggingFaceOptions, pictures
 from dnd_core.backends.weights import fixed_batches
 from dnd_core.errors import BackendUnavailable, ConfigError
 from dnd_core.images import ProbeImage
@@ -21,12 +21,8 @@ class VisionLanguageModel(HuggingFaceModel):
 
     Args:
         model: a folder, or a hub id.
-        revision: branch, tag or commit on the hub.
         prompt: what is asked about each image.
-        batch_size: images a forward pass.
-        max_new_tokens: the longest caption, in tokens.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: ``auto`` (float32 on a CPU, else bfloat16), ``float32``, ``float16`` or ``bfloat16``.
+        options: revision, batch_size (4), max_new_tokens (64), device and dtype: see :class:`HuggingFaceModel`.
 
     """
 
@@ -34,21 +30,12 @@ class VisionLanguageModel(HuggingFaceModel):
         self,
         model: str = "HuggingFaceTB/SmolVLM-500M-Instruct",
         *,
-        revision: str | None = None,
         prompt: str = prompts.CAPTION,
-        batch_size: int = 4,
-        max_new_tokens: int = 64,
-        device: str = "auto",
-        dtype: str = "auto",
+        **options: Unpack[HuggingFaceOptions],
     ) -> None:
-        super().__init__(
-            model,
-            revision=revision,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            device=device,
-            dtype=dtype,
-        )
+        options.setdefault("batch_size", 4)
+        options.setdefault("max_new_tokens", 64)
+        super().__init__(model, **options)
         if not prompt.strip():
             raise ConfigError("prompt must say what is asked about an image")
         self.prompt = prompt

@@ -223,6 +223,12 @@ def test_odd_files_are_told_from_hostile_ones(tmp_path):
     assert list(read_checkpoint(tmp_path / "extra.pt").state_dict) == ["a"]
     with pytest.raises(NetworkError, match="is a folder"):
         read_checkpoint(tmp_path)
+    # Plain text happens to begin like a pickle that imports things.
+    (tmp_path / "notes.pt").write_text("import numpy as np, torch\nfrom pathlib import Path\n")
+    with pytest.raises(NetworkError, match="is damaged or no checkpoint"):
+        read_checkpoint(tmp_path / "notes.pt")
+    with pytest.raises(ConfigError, match="input_size must be at least 1 pixel, got -5"):
+        load("networks_of_a_user:tiny", input_size=-5)
     torch.save({"a": torch.ones(1), **{f"fact{n}": n for n in range(9)}}, tmp_path / "facts.pt")
     with pytest.raises(NetworkError, match=r"holds a, fact0, .* and 4 more but no state_dict"):
         read_checkpoint(tmp_path / "facts.pt")

@@ -185,3 +185,22 @@ def test_the_caption_space_asks_once_an_image_and_says_what_it_stands_on():
 
 def test_the_registry_exports_what_it_says():
     assert all(hasattr(registry, name) for name in registry.__all__)
+
+
+@pytest.mark.parametrize("seam", SPECS)
+def test_a_class_without_the_method_of_its_seam_is_refused_before_the_job(seam):
+    with pytest.raises(ConfigError, match=rf"json\.decoder\.JSONDecoder cannot be the {seam}: it has no method \w+\("):
+        assemble({**SPECS, seam: "json.JSONDecoder"}, pool=draw_probe(5, seed=0), size=(48, 48))
+
+
+def test_options_that_a_class_hands_on_are_known_by_name():
+    made = build({"class_path": "vlm", "init_args": {"batch_size": 3, "device": "cpu"}})
+    assert (made.batch_size, made.max_new_tokens) == (3, 64)
+    near = {"endpoint-summarizer": ("max_token", "max_tokens"), "blip": ("batchsize", "batch_size")}
+    near |= {"local-llm": ("contrast_show", "contrast_shown"), "endpoint-captioner": ("timeout", "timeout_s")}
+    for name, (wrong, right) in near.items():
+        with pytest.raises(ConfigError, match=f"takes no argument '{wrong}': did you mean {right}"):
+            build({"class_path": name, "init_args": {wrong: 1}})
+    encoder = object()
+    assert build("endpoint-summarizer", encoder=encoder).encoder is encoder
+    assert takes("local-llm", "encoder")

@@ -31,9 +31,20 @@ def test_the_split_shares_no_block_and_loses_no_image(sizes, holdout, seed):
     explain, held = split(len(blocks), blocks, holdout, seed)
     assert sorted([*explain.tolist(), *held.tolist()]) == list(range(len(blocks)))
     assert not set(blocks[explain]) & set(blocks[held])
-    assert holdout * len(blocks) <= len(held) < holdout * len(blocks) + max(sizes)
+    assert 0 < len(held) < len(blocks)
+    # As near as half the largest block, unless one side would be left empty.
+    assert abs(len(held) - holdout * len(blocks)) <= max(sizes) / 2 or len(set(blocks[held])) in (1, len(sizes) - 1)
     again = split(len(blocks), blocks, holdout, seed)
     np.testing.assert_array_equal(held, again[1])
+
+
+def test_the_split_comes_as_near_to_the_share_as_whole_blocks_allow():
+    """Blocks of 10 in a drawn order: two of seven are nearer to a quarter than the three that would reach it first."""
+    blocks = np.repeat(np.arange(7), 10)
+    assert len(split(70, blocks, 0.3, 0)[1]) == 20
+    assert len(split(70, blocks, 0.37, 0)[1]) == 30
+    assert [len(part) for part in split(20, np.repeat([0, 1], 10), 0.01, 0)] == [10, 10]
+    assert [len(part) for part in split(20, np.repeat([0, 1], 10), 0.99, 0)] == [10, 10]
 
 
 def test_the_split_without_blocks_is_exact_and_seeded():
