@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from geoaudit.checks.base import AuditContext
 from geoaudit.definitions import stated
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 
-__all__ = ["Group", "concept_groups", "group_score", "paintable"]
+__all__ = ["Group", "concept_groups", "group_score", "paintable", "spoken_of"]
 
 # A concept whose words are this close to an artefact's can be painted: cosine of sentence embeddings.
 ALIKE = 0.6
@@ -91,6 +92,25 @@ def concept_groups(context: AuditContext) -> list[Group]:
             )
         )
     return found
+
+
+def spoken_of(context: AuditContext, layer: str, units: Sequence[int], most: int = 3) -> str:
+    """Which concepts some units speak of, in words: "7 speak of haze, 2 of bare fields"; empty where none is in a group.
+
+    Args:
+        context: the audit.
+        layer: of the units.
+        units: their indices.
+        most: concepts named.
+    """
+    wanted = {f"{layer}/{int(unit)}" for unit in units}
+    counted = [
+        (len(wanted & set(map(str, json.loads(row.units)))), str(row.name))
+        for row in context.groups.itertuples(index=False)
+    ]
+    named = sorted((pair for pair in counted if pair[0]), key=lambda pair: (-pair[0], pair[1]))[:most]
+    said = [f"{count} {'speak' if count > 1 else 'speaks'} of '{name}'" for count, name in named]
+    return ", ".join(said)
 
 
 def group_score(context: AuditContext, group: Group) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from geoaudit.checks.causal import (
     reliance,
     usual_strength,
 )
+from geoaudit.checks.grouped import spoken_of
 from geoaudit.checks.nulls import null_test
 from geoaudit.checks.wording import headline, lowers, sensor_advice
 from geoaudit.findings import PREVALENT, CheckResult, Evidence, Hypothesis
@@ -173,6 +174,8 @@ class SensorProbes:
         drawn: tuple[Ablation, NDArray[np.bool_]] | None = None
         if carried is not None and effect.holds:
             layer, reacting, found = carried
+            spoken = spoken_of(context, layer, reacting.tolist())
+            among = f" ({spoken})" if spoken else ""
             outside = context.reference[context.evaluated] != target
             own, gap = found.drop(context, target, outside)
             units = tuple(f"{layer}/{int(u)}" for u in reacting)
@@ -182,9 +185,10 @@ class SensorProbes:
                 Evidence(
                     3,
                     "ablation",
-                    f"Holding the {len(reacting)} units of {layer} that react most at their mean {lowers(own.value)} the share "
-                    f"called {name} among the painted images by {points(abs(own.value))}; the share is {points(gap.value)} lower "
-                    f"than where matched random units are held (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
+                    f"Holding the {len(reacting)} units of {layer} that react most{among} at their mean {lowers(own.value)} "
+                    f"the share called {name} among the painted images by {points(abs(own.value))}; the share is "
+                    f"{points(gap.value)} lower than where matched random units are held (95 % interval "
+                    f"{points(gap.ci[0])} to {points(gap.ci[1])}).",
                     gap.value,
                     gap.ci,
                     gap.p,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from geoaudit.checks.grouped import spoken_of
 from geoaudit.checks.sensor_probes import SensorProbes
 from geoaudit.findings import judge
 
@@ -72,6 +73,15 @@ def test_area_at_risk_and_advice_have_figures(planted) -> None:
     assert haze.area_meaning == "ground called water that shows haze"
     assert f"hold back the {haze.area_ha[0]:.1f} ha" in haze.recommendation
     assert haze.title == "water is predicted wherever haze lies"
+
+
+def test_reacting_units_are_named_by_their_concepts(planted) -> None:
+    context, result = planted
+    haze = next(h for h in result.hypotheses if (h.concept, h.class_name) == ("haze", "water"))
+    held = next(e for e in haze.evidence if e.name == "ablation")
+    reacting = len(set(haze.units) & set(HAZE_NAMES))
+    assert f"({reacting} speak of 'haze')" in held.sentence
+    assert spoken_of(context, "features", [20, 21]) == ""
 
 
 def test_sweep_says_every_strength(planted) -> None:
