@@ -178,10 +178,8 @@ def test_checkpoints_of_every_kind_keep_the_rest(tmp_path: Path) -> None:
     assert not (tmp_path / "e.ckpt").exists()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def audited_run(root: Path, stride: int, audit: dict) -> tuple:
     """A run folder of the bundled planted classifier on a thin sample of its scene, with its arrays as an audit has them."""
-    root = tmp_path_factory.mktemp("run")
     config = root / "audit.yaml"
     model = bundled.checkpoints()["haze"]
     probe = {
@@ -189,12 +187,13 @@ def run(tmp_path_factory):
         "labels": str(bundled.labels()),
         "field": "fclass",
         "classes": ["farm", "forest", "meadow", "residential", "water"],
-        "stride": 16,
+        "stride": stride,
     }
     values = {
         "model": {"checkpoint": str(model.checkpoint), "card": str(model.card)},
         "probe": {"class_path": "geoaudit.probes.SceneProbe", "init_args": probe},
         "layers": ["layer4", "output"],
+        "audit": audit,
     }
     config.write_text(yaml.safe_dump(values))
     subject, _ = prepare(load_config(config))
@@ -212,9 +211,19 @@ def run(tmp_path_factory):
         "probe": {"fingerprint": subject.probe.fingerprint},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    finding = {**FINDING, "fingerprint": "f" * 16, "class_pair": ["meadow"], "units": ["layer4/17", "layer4/19"]}
-    (folder / "audit.json").write_text(json.dumps({"findings": [finding]}))
+    finding = {
+        **FINDING, "fingerprint": "f" * 16, "class_pair": ["meadow"], "units": ["layer4/17", "layer4/19"],
+        "severity": "critical", "rule": "concept-reliance",
+        "effect": {"metric": "reliance", "value": 0.72, "ci": [0.6, 0.8]},
+    }  # fmt: skip
+    summary = {"counts": {"critical": 1}}
+    (folder / "audit.json").write_text(json.dumps({"findings": [finding], "summary": summary}))
     return folder, config, model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return audited_run(tmp_path_factory.mktemp("run"), 16, {})
 
 
 def test_mitigate_from_a_run_to_a_checkpoint_that_loads(run, tmp_path: Path) -> None:
@@ -248,3 +257,45 @@ def test_mitigate_refuses_strangers(run, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     with pytest.raises(StoreMismatch, match="model of"):
         mitigate(folder, "F01", "prune", tmp_path / "other.yaml", tmp_path)
+
+
+def test_repaired_network_is_audited_like_the_first(tmp_path: Path) -> None:
+    few = {"checks": ["sensor-probe"], "evaluated": 60, "draws": 100, "map_units": 0}
+    folder, config, _ = audited_run(tmp_path, 48, few)
+    report = mitigate(folder, "F01", "retrain-head", config, tmp_path / "out")
+    told = report.reaudit
+    assert told["before"] == {"severity": "critical", "reliance": 0.72, "ci": [0.6, 0.8], "counts": {"critical": 1}}
+    again = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())
+    assert [check["rule"] for check in again["checks"]] == ["sensor-probe"]
+    assert told["after"]["counts"] == again["summary"]["counts"]
+    # The probe that paints haze and asks for meadow measures what the finding said, on the repaired network.
+    tested = json.loads((tmp_path / "out" / "audit" / "checks.json").read_text())["results"][0]["hypotheses"]
+    haze = next(h for h in tested if (h["concept"], h["class_name"]) == ("haze", "meadow"))
+    assert told["after"]["reliance"] == pytest.approx(haze["value"], abs=1e-6)
+    assert told["after"]["reliance"] < 0.5
+    (said,) = report.became()
+    assert said.startswith("Audited again: critical, reliance +0.72")
+    assert json.loads((tmp_path / "out" / "mitigation.json").read_text())["reaudit"] == told
+    assert again["model"]["fingerprint"] != json.loads((folder / "manifest.json").read_text())["model"]["fingerprint"]
+
+
+def test_a_finding_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
+    from geoaudit.reauditing import compared
+
+    from .test_findings import hypothesis
+
+    (tmp_path / "audit.json").write_text(json.dumps({"summary": {"counts": {"critical": 1}}}))
+    first = {**FINDING, "severity": "critical", "rule": "concept-reliance", "class_pair": ["water"], "concept": "haze"}
+    document = {"findings": [], "summary": {"counts": {"critical": 0}}}
+    told = compared(tmp_path, {**first, "effect": {"metric": "reliance", "value": 0.7, "ci": None}}, document, [])
+    assert told["after"] == {"severity": "none", "reliance": None, "ci": None, "counts": {"critical": 0}}
+    left = {"severity": "minor", "class_pair": ["water"], "concept": "thin haze"}
+    other = {"severity": "major", "class_pair": ["farm"], "concept": "haze"}
+    tested = [hypothesis(2, value=0.1, class_name="farm"), hypothesis(2, value=0.2)]
+    told = compared(
+        tmp_path,
+        {**first, "effect": {"metric": "reliance", "value": 0.7, "ci": None}},
+        {"findings": [other, left], "summary": {"counts": {}}},
+        tested,
+    )
+    assert (told["after"]["severity"], told["after"]["reliance"]) == ("minor", 0.2)
