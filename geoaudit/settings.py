@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +25,43 @@ BACKENDS: Mapping[str, Any] = {
 
 
 SAMPLES = ("none", "simple", "stratified", "cluster")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def _names(value: Any) -> bool:
+    return _texts(value) and len(value) > 0
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _spec(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("class_path"), str)
+
+
+_CLASS = "a mapping of class_path and init_args"
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_mapping, "a mapping of checkpoint, card and options"),
+    "probe": (_spec, _CLASS),
+    "layers": (_names, "a list of layers ([layer3, layer4, output])"),
+    "pool": (_spec, _CLASS),
+    "scenes": (_texts, "a list of rasters"),
+    "labels": (_mapping, "a mapping of path, field and classes"),
+    "backends": (_mapping, f"a mapping of {', '.join(BACKENDS)}"),
+    "settings": (_mapping, "a mapping of settings, see docs/engine.md"),
+    "audit": (_mapping, "a mapping of the audit's own settings"),
+    "definitions": (_mapping, "a mapping of class names to words"),
+    "attributions": (_texts, "a list of lines"),
+}
+_NEEDED = ("model", "probe", "layers")
 
 
 @dataclass(frozen=True)
@@ -53,18 +90,18 @@ class AuditSettings:
     sample: str = "none"
 
     def __post_init__(self) -> None:
+        least = {"evaluated": 20, "draws": 100, "map_units": 0, "map_stride": 1}
         rules = {
-            "evaluated": (self.evaluated >= 20, "at least 20"),
-            "draws": (self.draws >= 100, "at least 100"),
-            "alpha": (0 < self.alpha < 1, "between 0 and 1"),
-            "pool_share": (0 < self.pool_share < 1, "between 0 and 1"),
-            "map_units": (self.map_units >= 0, "0 or more"),
-            "map_stride": (self.map_stride >= 1, "at least 1"),
-            "sample": (self.sample in SAMPLES, f"one of {', '.join(SAMPLES)}"),
+            name: (_whole(getattr(self, name), least[name]), f"a whole number from {least[name]}") for name in least
         }
+        for name in ("alpha", "pool_share"):
+            value = getattr(self, name)
+            rules[name] = (isinstance(value, float) and 0 < value < 1, "a number between 0 and 1")
+        rules["sample"] = (self.sample in SAMPLES, f"one of {', '.join(SAMPLES)}")
+        rules["checks"] = (_texts(self.checks), "a list of rules, see geoaudit checks")
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise ConfigError(f"audit.{name} must be {rule}, got {getattr(self, name)}")
+                raise ConfigError(f"audit.{name} must be {rule}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -133,17 +170,24 @@ def from_values(values: Mapping[str, Any], folder: Path, where: str) -> AuditCon
             near = get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known fields are {', '.join(sorted(known))}"
             raise ConfigError(f"{where}: unknown field {name!r}; {hint}")
-    for name, kind in (("model", Mapping), ("probe", Mapping), ("layers", (list, tuple))):
-        if not isinstance(values.get(name), kind):
-            raise ConfigError(f"{where}: the field {name} is missing or of the wrong kind")
-    extra = set(values["model"]) - {"checkpoint", "card", "options"}
-    if extra or "checkpoint" not in values["model"]:
-        raise ConfigError(f"{where}: model takes checkpoint, card and options, got {sorted(values['model'])}")
+    for name, (holds, kind) in _KINDS.items():
+        value = values.get(name)
+        if value is None and name in _NEEDED:
+            raise ConfigError(f"{where}: the field {name} is missing; it must be {kind}")
+        if value is not None and not holds(value):
+            raise ConfigError(f"{where}: the field {name} must be {kind}, got {value!r}")
+    model, labels = values["model"], values.get("labels") or {}
+    if set(model) - {"checkpoint", "card", "options"} or not isinstance(model.get("checkpoint"), str):
+        raise ConfigError(f"{where}: model takes checkpoint (a path), card and options, got {sorted(map(str, model))}")
+    if not isinstance(model.get("options", {}), Mapping):
+        raise ConfigError(f"{where}: model.options must be a mapping, got {model['options']!r}")
+    if labels and (set(labels) - {"path", "field", "classes"} or not isinstance(labels.get("path"), str)):
+        raise ConfigError(f"{where}: labels takes path, field and classes, got {sorted(map(str, labels))}")
     given = dict(values.get("audit") or {})
     unknown = set(given) - {f.name for f in fields(AuditSettings)}
     if unknown:
         raise ConfigError(f"{where}: unknown audit settings {sorted(unknown)}")
-    if "checks" in given:
+    if isinstance(given.get("checks"), list):
         given["checks"] = tuple(given["checks"])
     backends = dict(values.get("backends") or {})
     if set(backends) - set(BACKENDS):
