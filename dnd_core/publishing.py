@@ -14,7 +14,7 @@ from dnd_core import verification
 from dnd_core.describing import Context, concept_rows, presence_in
 from dnd_core.grouping import group_labels
 from dnd_core.layers import LayerInfo
-from dnd_core.scoring import activation_rate
+from dnd_core.scoring import activation_rate, pearson
 from dnd_core.selection import SCORES
 from dnd_core.store import Stage, fingerprint, write_table
 from dnd_core.types import Status
@@ -26,6 +26,8 @@ COLUMNS = (
     "threshold", "p99", "reason", "candidates", "top_images",
 )  # fmt: skip
 MOST_LABELS = 3
+# How much better several labels must follow a unit than fewer do.
+GAIN = 0.02
 
 
 def verification_stage(context: Context, selected: Stage) -> pd.DataFrame:
@@ -190,12 +192,15 @@ def _meanings(
         c = concepts[:, column[label]]
         r, p, weight = verification.adds_meaning(a, said, c, blocks, settings, seed)
         plain, alike = (float(np.corrcoef(x, c)[0, 1]) if c.std() > 0 else 0.0 for x in (a, said))
+        # Labels are read as alternatives: together they must follow the unit better than those before did.
+        before, together = pearson(a, said), pearson(a, np.maximum(said, c))
         if (
             p <= settings.alpha / len(others)
             and r > 0
             and weight >= verification.OWN_WEIGHT
             and plain >= bar
             and alike <= verification.ABOUT_THE_SAME
+            and together > before + GAIN
         ):
             labels.append(label)
             said = np.maximum(said, c)

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -323,6 +324,26 @@ def test_a_label_must_pass_both_nulls(r, q, status, reason):
     found = publishing._judge(Evidence(r * one, 0.5 * one, 0.01 * one, q * one, 0.3), 0, 0.05)
     assert found["status"] == status
     assert reason in found["reason"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_further_label_must_make_the_labels_together_better(together):
+    rng = np.random.default_rng(0)
+    if together:
+        first, second = np.zeros(400), np.zeros(400)
+        first[:40], second[40:80] = 1, 1
+        activation = first + second + 0.1 * rng.normal(size=400)
+    else:
+        # The second explains what the first leaves, but is nearly everywhere: "red or dots" says next to nothing.
+        first, left = rng.random(400), rng.normal(size=400)
+        second = (left > -1).astype(float)
+        activation = first + 0.3 * left
+    context = SimpleNamespace(config=DescribeConfig(verification=VerificationConfig(permutations=50)))
+    labels = pd.DataFrame({"label": ["red", "dots"]})
+    concepts = np.stack([first, second], axis=1).astype(np.float32)
+    place = {"red": 0, "dots": 1}
+    said = publishing._meanings(context, activation.astype(np.float32), concepts, labels, place, None, 0.2)
+    assert said == (["red", "dots"] if together else ["red"])
 
 
 def test_every_row_follows_from_its_evidence(finished):
