@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,9 @@ class Plan:
 
 FULL = Plan(
     networks=(("clean", 10), ("haze", 10)),
-    analytic=(("delmarva", 10), ("delmarva", 11), ("brandenburg", 10)),
-    hidden=("layer3", "layer4"),
-    tiles=1500,
+    analytic=(("delmarva", 10), ("delmarva", 11)),
+    hidden=("layer4",),
+    tiles=1000,
     draws=50,
 )
 """What the document is made from. Seeds 0 to 3 on the scene brandenburg are what anything was set on."""
@@ -128,7 +129,8 @@ def run_labels(out: Path, plan: Plan = FULL, labels: Path | None = None, *, prog
     encoder = SentenceEncoder()
     captioner = CachedCaptioner(SatelliteCaptioner(), out / "captions")
     cells = []
-    jobs = [("network", *job) for job in plan.networks] + [("analytic", *job) for job in plan.analytic]
+    both = zip_longest(plan.networks, plan.analytic)
+    jobs = [(kind, *job) for pair in both for kind, job in zip(("network", "analytic"), pair, strict=True) if job]
     for number, (kind, name, seed) in enumerate(jobs):
         if progress is not None:
             progress(f"{kind} {name} {seed}", number, len(jobs))
