@@ -47,7 +47,7 @@ def mapped_classes(context: AuditContext, rows: NDArray[np.int64], maps: Sequenc
     from pyproj import Transformer
 
     found = np.full(len(rows), -1, dtype=np.int64)
-    places = [context.images[int(row)].metadata for row in rows]
+    places = [context.about[int(row)] for row in rows]
     for path in maps:
         with rasterio.open(path) as dataset:
             band, turns = dataset.read(1), {}

@@ -193,6 +193,11 @@ class AuditContext:
         return self._painted[key]
 
     @cached_property
+    def about(self) -> tuple[Mapping[str, Any], ...]:
+        """What each image knows of itself. Asked once: a set reads, and paints, an image to answer."""
+        return tuple(self.images[index].metadata for index in range(len(self.images)))
+
+    @cached_property
     def caption_index(self) -> CaptionIndex | None:
         """The captions, made ready to be asked for many concepts; None without captions."""
         from dnd_core.presence import CaptionIndex
@@ -217,7 +222,7 @@ class AuditContext:
         from shapely import box, set_precision, transform, union_all
         from shapely.geometry import mapping
 
-        places = [self.images[int(i)].metadata for i in np.flatnonzero(chosen)]
+        places = [self.about[int(i)] for i in np.flatnonzero(chosen)]
         systems = {place.get("crs") for place in places}
         if len(systems) != 1 or None in systems or not all(place.get("bounds") for place in places):
             return None
@@ -264,8 +269,7 @@ class AuditContext:
         from geoaudit.areas import geometry_areas_ha
 
         grounds: dict[str, list[Any]] = {}
-        for index in range(len(self.images)):
-            about = self.images[index].metadata
+        for about in self.about:
             if not about.get("crs") or not about.get("bounds"):
                 return None
             grounds.setdefault(str(about["crs"]), []).append(box(*about["bounds"]))

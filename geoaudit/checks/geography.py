@@ -277,7 +277,7 @@ def _usable(context: AuditContext) -> tuple[Ints, Floats, Ints]:
     if len(rows) > MOST_IMAGES:
         rng = np.random.default_rng([context.seed, 13])
         rows = np.sort(rng.choice(rows, MOST_IMAGES, replace=False))
-    places = [_place(context.images[int(index)].metadata) for index in rows]
+    places = [_place(context.about[int(index)]) for index in rows]
     centres = _centres(places)
     blocks = _own_blocks(places) if context.blocks is None else context.blocks[rows]
     kept = np.zeros(len(rows), dtype=bool)

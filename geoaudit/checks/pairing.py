@@ -27,7 +27,7 @@ FEWEST_PAIRS = 20
 # A pair may be at most this part of the mean distance between images of one class apart.
 CALIPER = 0.5
 # Solving an assignment grows with the cube of the images; beyond this many of a class a sample is matched.
-MOST = 1500
+MOST = 800
 
 _PIECES = re.compile(r"[,;:.!?()\n]+")
 

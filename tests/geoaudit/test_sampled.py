@@ -31,9 +31,6 @@ class Probe:
     places: list[dict[str, Any]]
     blocks: Any = None
 
-    def __getitem__(self, index: int):
-        return type("Image", (), {"metadata": self.places[index]})
-
     def __len__(self) -> int:
         return len(self.places)
 
@@ -50,6 +47,10 @@ class Context:
     @property
     def blocks(self):
         return self.images.blocks
+
+    @property
+    def about(self):
+        return self.images.places
 
 
 def write_map(path: Path, band: np.ndarray) -> Path:

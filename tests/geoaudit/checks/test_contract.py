@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoaudit.checking import LACKING, missing, not_run
+from geoaudit.checking import LACKING, missing, not_run, settle
 from geoaudit.checks import CHECKS
+from geoaudit.checks.nulls import calibrate
+from geoaudit.checks.sensor_probes import SensorProbes
+from geoaudit.findings import judge
 
 from .planted import planted_context
 
@@ -71,3 +74,32 @@ def test_a_check_that_lacks_its_needs_says_why(need: str) -> None:
 def test_nothing_is_missing_where_everything_is_there() -> None:
     context = planted_context(0.0)
     assert [missing(check, context) for check in CHECKS] == [""] * 6
+
+
+def findings_of_every_check(planted: float):
+    """All six checks on one audit, judged together; artefacts that flat tiles cannot tell from their class are left out."""
+    context = planted_context(planted, held_out=np.flatnonzero((np.arange(120) // 3) % 12 >= 7))
+    probes = SensorProbes(("haze", "stripes_vertical", "blur"))
+    checks = [probes if check.rule == probes.rule else check for check in CHECKS]
+    assert not any(missing(check, context) for check in checks)
+    results = [check.run(context) for check in checks]
+    calibration = calibrate(context.null_tests, 0.05)
+    results = [settle(result, calibration.thresholds) for result in results]
+    return results, judge([h for result in results for h in result.hypotheses])
+
+
+def test_all_checks_together_put_the_plant_first() -> None:
+    results, findings = findings_of_every_check(450.0)
+    first = findings[0].hypothesis
+    assert (first.rule, first.concept, first.class_name) == ("concept-reliance", "haze", "water")
+    assert findings[0].severity == "critical"
+    assert {result.rule for result in results if result.status == "fail"} <= {"concept-reliance", "sensor-probe"}
+
+
+def test_all_checks_together_leave_a_clean_network_alone() -> None:
+    results, findings = findings_of_every_check(0.0)
+    assert findings == []
+    # The drawn network has no card, so what its bands are cannot be said.
+    assert {result.rule: result.status for result in results if result.status != "pass"} == {
+        "input-contract": "inconclusive"
+    }
