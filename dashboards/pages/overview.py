@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from dashboards import charts
@@ -151,14 +152,31 @@ def _accuracy(results: Results) -> None:
     truth = known["label"].astype("float64").to_numpy()
     said = known["predicted"].astype("float64").to_numpy()
     held = truth >= 0
-    if not held.any():
+    table = _by_class(results.audit.get("accuracy"))
+    if table is None and not held.any():
         prose("The tiles carry no true class, so accuracy is not known.", dim=True)
         return
-    table = charts.class_accuracy(truth[held].astype(np.int64), said[held].astype(np.int64), results.class_names)
+    blocked = table is not None
+    if table is None:
+        table = charts.class_accuracy(truth[held].astype(np.int64), said[held].astype(np.int64), results.class_names)
     st.altair_chart(
         charts.accuracy(table), width="stretch", alt="Share of each class's tiles found, with 95 % intervals"
     )
-    prose("Bars are 95 % Wilson intervals that treat tiles as independent; the report gives those of blocks.", dim=True)
+    how = "whole blocks of neighbouring tiles drawn anew" if blocked else "Wilson's, which take tiles as independent"
+    prose(f"Bars are 95 % intervals: {how}.", dim=True)
+
+
+def _by_class(accuracy: Any) -> pd.DataFrame | None:
+    """The audit's own figures by class, as :func:`charts.accuracy` takes them; None where it has none."""
+    rows = []
+    for entry in accuracy.get("classes", ()) if isinstance(accuracy, dict) else ():
+        ends = entry.get("ci") if isinstance(entry, dict) else None
+        if not isinstance(ends, (list, tuple)) or len(ends) != 2:
+            continue
+        figures = [number_of(value) for value in (entry.get("n"), entry.get("value"), *ends)]
+        if None not in figures:
+            rows.append((clean(entry.get("class"), 38), *figures))
+    return pd.DataFrame(rows, columns=["class", "tiles", "found", "low", "high"]) if rows else None
 
 
 def _about(results: Results) -> None:
@@ -187,6 +205,21 @@ def _about(results: Results) -> None:
     if isinstance(versions, dict):
         rows.append(("Versions", ", ".join(f"{name} {number}" for name, number in list(versions.items())[:8])))
     listed(("What", "Value"), rows, 400)
+    card = manifest.get("card")
+    if isinstance(card, dict) and card:
+        with st.expander("Model card", expanded=True):
+            listed(("What", "As its makers say"), _card(card), 600)
     if results.config_text:
         with st.expander("Settings (config.yaml)"):
             st.code(results.config_text[:20_000], language="yaml")
+
+
+def _card(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the run keeps of the network's card: a line each, known issues one by one."""
+    rows = []
+    for name, value in list(card.items())[:20]:
+        parts = value if isinstance(value, list) else [value]
+        for number, part in enumerate(parts[:20]):
+            text = part if isinstance(part, str) else str(part)
+            rows.append((str(name).replace("_", " ") if not number else "", text))
+    return rows

@@ -1,5 +1,6 @@
 """Every page, run as Streamlit runs it, over runs that are sound, unfinished, damaged, empty and hostile."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -249,3 +250,26 @@ def test_the_dashboard_loads_no_torch(sound_run):
         [sys.executable, "-c", code], env={**environ, "GEOAUDIT_RUN": str(sound_run)}, capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_overview_takes_the_audits_own_intervals_and_shows_the_model_card(tmp_path, sound_run, shown):
+    root = tmp_path / "run"
+    shutil.copytree(sound_run, root)
+    audit = json.loads((root / "audit.json").read_text())
+    audit["accuracy"] = {
+        "overall": {"value": 0.8, "ci": [0.7, 0.9], "n": 36}, "note": "",
+        "classes": [{"class": "forest", "value": 0.75, "ci": [0.5, 0.95], "n": 8}],
+    }  # fmt: skip
+    (root / "audit.json").write_text(json.dumps(audit))
+    manifest = json.loads((root / "manifest.json").read_text())
+    manifest["card"] = {"name": "resnet18", "issues": ["<b>one</b> winter day only", "few water tiles"]}
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    shown(root)
+    page = open_page("overview")
+    assert not page.exception
+    text = markup(page)
+    assert "whole blocks of neighbouring tiles drawn anew" in text
+    assert "&lt;b&gt;one&lt;/b&gt; winter day only" in text
+    assert "few water tiles" in text
+    shown(sound_run)
+    assert "take tiles as independent" in markup(open_page("overview"))
