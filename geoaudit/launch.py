@@ -12,11 +12,12 @@ from dnd_core.captioning import Progress
 from dnd_core.errors import ConfigError, ProbeError
 from dnd_core.images import ImageSet
 from dnd_core.pipeline import Backends
-from dnd_core.registry import build
+from dnd_core.registry import build, takes
 from dnd_core.verification import split
 from geoaudit.audit import Audit, Subject, audit, split_subject
 from geoaudit.networks import load_network, with_channels
 from geoaudit.probes import check_contract
+from geoaudit.retrieval import keep_apart
 from geoaudit.settings import AuditConfig
 
 __all__ = ["launch", "prepare"]
@@ -45,6 +46,13 @@ def prepare(config: AuditConfig) -> tuple[Subject, Backends]:
     else:
         probe, pool = images, build(config.pool)
         _, held_out = split(len(images), images.blocks, config.settings.verification.holdout, config.settings.seed)
+    facts = [{"field": n.field, "severity": n.severity, "message": n.message} for n in notes]
+    if takes(config.backends["concept_images"], "pool"):
+        whole = len(pool)
+        pool, lost = keep_apart(pool, probe)
+        if lost:
+            message = f"{lost} of {whole} tiles of the pool share ground with the probe and were left out"
+            facts.append({"field": "pool", "severity": "warning", "message": message})
     backends = assemble(config.backends, pool=pool, probe=probe, size=network.input_shape[1:])
     subject = Subject(
         network=network,
@@ -57,7 +65,7 @@ def prepare(config: AuditConfig) -> tuple[Subject, Backends]:
         definitions=config.definitions,
         attributions=config.attributions,
         card=_facts(config),
-        notes=tuple({"field": n.field, "severity": n.severity, "message": n.message} for n in notes),
+        notes=tuple(facts),
     )
     return subject, backends
 

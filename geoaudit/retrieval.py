@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from dnd_core.backends.pool import PoolImages
 from dnd_core.errors import ProbeError
-from dnd_core.images import ImageSet, ProbeImage
+from dnd_core.images import ImageSet, ProbeImage, Subset
 from dnd_core.protocols import Captioner, TextEncoder
 
-__all__ = ["TilePool", "check_apart"]
+__all__ = ["TilePool", "check_apart", "keep_apart"]
 
 Bounds = tuple[float, float, float, float]
 
@@ -66,6 +66,40 @@ def check_apart(pool: ImageSet, probe: ImageSet) -> None:
         ProbeError: names the first pool tile that equals or overlaps a probe tile, and how many do.
 
     """
+    equal, overlapping = _clashes(pool, probe)
+    for found, does, where in ((equal, "equals", ""), (overlapping, "overlaps", " on the ground")):
+        if found:
+            first = min(found)
+            raise ProbeError(
+                f"pool tile {first} {does} probe tile {found[first]}{where} ({len(found)} of {len(pool)} do): "
+                "take the pool from spatial blocks that the probe does not use"
+            )
+
+
+def keep_apart(pool: ImageSet, probe: ImageSet) -> tuple[ImageSet, int]:
+    """The pool without the tiles that :func:`check_apart` would refuse, and how many those are.
+
+    Chips cut with an overlap share ground across the border of two spatial blocks, wherever the border is drawn.
+
+    Raises:
+        ProbeError: no tile would be left.
+
+    """
+    equal, overlapping = _clashes(pool, probe)
+    seen = set(equal) | set(overlapping)
+    if not seen:
+        return pool, 0
+    kept = [index for index in range(len(pool)) if index not in seen]
+    if not kept:
+        raise ProbeError(
+            f"all {len(pool)} tiles of the pool equal or overlap tiles of the probe: give a pool of other ground, or cut "
+            "chips that overlap less"
+        )
+    return Subset(pool, kept), len(seen)
+
+
+def _clashes(pool: ImageSet, probe: ImageSet) -> tuple[dict[int, int], dict[int, int]]:
+    """Pool tiles that equal a probe tile, and those that overlap one on the ground; each with that probe tile."""
     keys: dict[str, int] = {}
     grounds: dict[str, list[tuple[int, Bounds]]] = {}
     for index, image in enumerate(_images(probe)):
@@ -73,27 +107,19 @@ def check_apart(pool: ImageSet, probe: ImageSet) -> None:
         ground = _ground(image)
         if ground is not None:
             grounds.setdefault(ground[0], []).append((index, ground[1]))
-    equal: list[tuple[int, int]] = []
+    equal: dict[int, int] = {}
     placed: list[tuple[int, str, Bounds]] = []
     for index, image in enumerate(_images(pool)):
         if image.key in keys:
-            equal.append((index, keys[image.key]))
+            equal[index] = keys[image.key]
         ground = _ground(image)
         if ground is not None:
             placed.append((index, *ground))
-    if equal:
-        raise ProbeError(
-            f"pool tile {equal[0][0]} equals probe tile {equal[0][1]} ({len(equal)} of {len(pool)} do): "
-            "take the pool from spatial blocks that the probe does not use"
-        )
-    overlapping = [hit for crs, tiles in grounds.items() for hit in _overlaps(placed, crs, tiles)]
-    if overlapping:
-        first, other = min(overlapping)
-        count = len({index for index, _ in overlapping})
-        raise ProbeError(
-            f"pool tile {first} overlaps probe tile {other} on the ground ({count} of {len(pool)} do): "
-            "take the pool from spatial blocks that the probe does not use"
-        )
+    overlapping: dict[int, int] = {}
+    for crs, tiles in grounds.items():
+        for mine, theirs in sorted(_overlaps(placed, crs, tiles)):
+            overlapping.setdefault(mine, theirs)
+    return equal, overlapping
 
 
 def _images(images: ImageSet) -> Iterator[ProbeImage]:

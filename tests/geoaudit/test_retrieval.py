@@ -8,7 +8,7 @@ from dnd_core.errors import ProbeError
 from dnd_core.images import ArrayImages, Subset
 from geoaudit.bands import SENTINEL2, render_rgb
 from geoaudit.perturb import paint
-from geoaudit.retrieval import TilePool, check_apart
+from geoaudit.retrieval import TilePool, check_apart, keep_apart
 
 SOIL = (0.18, 0.165, 0.155, 0.17, 0.185, 0.2, 0.21, 0.22, 0.23, 0.22, 0.001, 0.3, 0.25)
 WATER = (0.15, 0.12, 0.085, 0.045, 0.035, 0.025, 0.025, 0.02, 0.02, 0.01, 0.001, 0.006, 0.004)
@@ -63,6 +63,19 @@ def test_ground_shared_with_the_probe_is_refused_but_neighbours_are_not() -> Non
         check_apart(tiles(18.5 * 320, seed=1), probe)
     check_apart(tiles(20 * 320, seed=1), probe)
     check_apart(Subset(probe, range(0, 20, 2)), Subset(probe, range(1, 20, 2)))
+
+
+def test_what_the_probe_has_seen_is_left_out_of_a_pool_and_counted(encoder: SentenceEncoder) -> None:
+    probe, far = tiles(), tiles(10_000, seed=1)
+    assert keep_apart(far, probe) == (far, 0)
+    pool, lost = keep_apart(tiles(18.5 * 320, seed=1), probe)
+    assert (len(pool), lost) == (18, 2)
+    TilePool(pool, probe, encoder)
+    both = np.concatenate([far.pixels(range(5)), probe.pixels([7])])
+    mixed = ArrayImages(both, rgb=render_rgb(both, SENTINEL2), channels=SENTINEL2)
+    assert keep_apart(mixed, probe)[1] == 1
+    with pytest.raises(ProbeError, match="all 20 tiles of the pool equal or overlap"):
+        keep_apart(tiles(100, seed=1), probe)
 
 
 def test_ground_is_compared_across_reference_systems() -> None:
