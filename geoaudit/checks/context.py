@@ -261,8 +261,8 @@ class Context:
             area_meaning=f"ground called {name} that is called otherwise in other surroundings" if area else "",
             recommendation=(
                 f"Train {name} in other surroundings (crop tighter, swap surroundings between images), or label what "
-                f"the whole image shows{f'; check the {area_words(area)} that hang on them' if area else ''}. Then run this "
-                "audit again."
+                f"the whole image shows{f'; check the {area_words(area)} that hang on them' if area else ''}. Run this audit "
+                "again afterwards."
             ),
             title=f"{name} is decided by what lies around the labelled ground",
             limitations="Composites have an edge that real images lack; both halves of each pair have the same one.",

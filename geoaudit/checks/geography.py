@@ -241,8 +241,8 @@ class Geography:
             area_meaning=f"ground of {name} that is recognised only beside ground seen before" if area else "",
             recommendation=(
                 f"Report accuracy of {name} from a spatially blocked split only, and gather {name} in other places"
-                f"{f', {area_words(area)} of it are recognised only beside known ground' if area else ''}. Then run this "
-                "audit again."
+                f"{f', {area_words(area)} of it are recognised only beside known ground' if area else ''}. Run this audit "
+                "again afterwards."
             ),
             title=f"{name} is recognised by its place",
             limitations="A gap of a linear probe on the features is association; nothing was changed in the images.",

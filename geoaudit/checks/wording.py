@@ -68,14 +68,12 @@ def advice(name: str, concept: str, kind: str, artefact: Perturbation | None, ar
         cure = f"Retrain with images of every class that show {concept}"
     else:
         cure = f"Add images of {name} without {concept}, and of other classes with {concept}, and retrain"
-    parts = [cure]
-    if held:
-        parts.append("until then prune the units or refit the head (geoaudit mitigate)")
+    steps = ["prune the units or refit the head (geoaudit mitigate)"] if held else []
     if area is not None and area[0] > 0:
-        parts.append(f"hold back the {area_words(area)} called {name} in sight of {concept}")
+        steps.append(f"hold back the {area_words(area)} called {name} in sight of {concept}")
     else:
-        parts.append(f"hold back {name} where {concept} occurs")
-    return _sentence(parts) + " Then run this audit again."
+        steps.append(f"hold back {name} where there is {concept}")
+    return _advice(cure, steps)
 
 
 def sensor_advice(name: str, artefact: Perturbation, area: Area | None, seen: bool) -> str:
@@ -87,17 +85,15 @@ def sensor_advice(name: str, artefact: Perturbation, area: Area | None, seen: bo
         area: hectares concerned, or None.
         seen: the artefact lies on the audited images, so that the area is ground to hold back today.
     """
-    parts = [f"Retrain with {artefact.label} painted on all classes alike (augmentation)"]
+    cure = f"Retrain with {artefact.label} painted on all classes alike (augmentation)"
     if seen and area is not None and area[0] > 0:
-        parts.append(f"hold back the {area_words(area)} called {name} in sight of {artefact.label}")
+        step = f"hold back the {area_words(area)} called {name} in sight of {artefact.label}"
     elif area is not None and area[0] > 0:
-        parts.append(
-            f"screen new scenes for {artefact.label}: on all of this ground it would turn {area_words(area)} into {name}"
-        )
+        step = f"screen new scenes for {artefact.label}: on all of this ground it would turn {area_words(area)} into {name}"
     else:
-        parts.append(f"screen new scenes for {artefact.label} and hold back {name} there")
-    return _sentence(parts) + " Then run this audit again."
+        step = f"screen new scenes for {artefact.label} and hold back {name} there"
+    return _advice(cure, [step])
 
 
-def _sentence(parts: list[str]) -> str:
-    return (", and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]) + "."
+def _advice(cure: str, steps: list[str]) -> str:
+    return f"{cure}. Until then {' and '.join(steps)}. Run this audit again afterwards."
