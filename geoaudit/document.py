@@ -25,7 +25,6 @@ def audit_document(
     findings: Sequence[Finding],
     rate: tuple[float, float],
     notes: Sequence[Mapping[str, str]] = (),
-    accuracy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything ``audit.json`` holds.
 
@@ -37,9 +36,6 @@ def audit_document(
         findings: most severe first.
         rate: measured false-alarm rate of the ablation gate and its upper bound.
         notes: of the input contract.
-        accuracy: what a labelled sample of known design gives: ``design, n, clusters, overall, users, producers, areas_ha,
-            notes``, the last three by class name, estimates as ``{estimate, low, high}``; or only ``{reason}``, why there is
-            none. It stands under ``summary``.
     """
     checks = [
         {
@@ -70,7 +66,7 @@ def audit_document(
         "checks": checks,
         "findings": found,
         "notes": [dict(note) for note in notes],
-        "summary": {**summary(checks, found), **({} if accuracy is None else {"accuracy": dict(accuracy)})},
+        "summary": summary(checks, found),
     }
 
 

@@ -167,18 +167,16 @@ def decisions(reviews: Any) -> dict[str, dict[str, str]]:
 
 
 def designed_accuracy(audit: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Accuracy and class areas that a labelled sample of known design gives (``summary.accuracy`` of the audit).
+    """Accuracy and class areas that a labelled sample of known design gives (``accuracy`` of the audit).
 
     Returns:
         ``design, n, clusters, overall, classes [{name, users, producers, area, mapped}], notes, reason``: estimates are
         ``{estimate, low, high}`` (shares; areas in hectares), None where undefined; ``classes`` is empty and ``reason`` says why
         where the sample gives none. None where the audit says nothing about it.
     """
-    told = next(
-        (a for h in (audit.get("summary"), audit) if isinstance(h, Mapping) and _is_designed(a := h.get("accuracy"))),
-        None,
-    )
-    if told is None:
+    told = audit.get("accuracy")
+    if not isinstance(told, Mapping) or not ("areas_ha" in told or "reason" in told):
+        # Runs before schema 1.1 know the share of the probe classified right and no more.
         return None
     columns = {name: _by_class(told.get(key)) for name, key in
                (("users", "users"), ("producers", "producers"), ("area", "areas_ha"), ("mapped", "mapped_ha"))}  # fmt: skip
@@ -192,10 +190,6 @@ def designed_accuracy(audit: Mapping[str, Any]) -> dict[str, Any] | None:
         ],
         "notes": [str(note) for note in notes] if isinstance(notes, list) else [],
     }  # fmt: skip
-
-
-def _is_designed(value: Any) -> bool:
-    return isinstance(value, Mapping) and ("design" in value or "areas_ha" in value or "reason" in value)
 
 
 def _by_class(column: Any) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def area_table(results: Results) -> dict[str, Any]:
     """
     told = designed_accuracy(results.audit)
     if told is None or not told["classes"]:
-        reason = lines(told["reason"], 400) if told is not None else ""
+        reason = lines(told["reason"], 400).rstrip(".") if told is not None else ""
         if not reason:
             labels = results.images["label"].fillna(-1)
             reason = say("area.none.sample" if (labels >= 0).any() else "area.none.labels")

@@ -220,10 +220,10 @@ ENGLISH: dict[str, str] = {
     "area.lead": "From {n}, {design}, weighted by what the map shows (Olofsson et al. 2014). The area is what the class truly "
     "covers, its errors allowed for, not what the map gives it; intervals are 95 %.",
     "area.overall": "Overall accuracy of the map",
-    "area.none": "There is no estimate of areas in hectares: {reason}",
+    "area.none": "There is no estimate of areas in hectares: {reason}.",
     "area.none.sample": "the labelled tiles were chosen for training and testing and are no random sample of the mapped ground, "
-    "so hectares from them would have no honest interval. Hand the audit a labelled sample with its design.",
-    "area.none.labels": "there are no labelled tiles.",
+    "so hectares from them would have no honest interval; hand the audit a labelled sample with its design",
+    "area.none.labels": "there are no labelled tiles",
     "design.stratified": "drawn at random within each mapped class",
     "design.poststratified": "drawn at random over the map",
     "design.simple": "drawn at random",

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -197,3 +198,29 @@ def test_hostile_text_is_read_as_it_is(tmp_path):
     assert results.state == "complete"
     assert "<script>" in results.unit("layer3/0").label
     assert len(results.class_names[1]) > 90_000
+
+
+OLDER = sorted((Path(__file__).parent / "older").glob("audit-*.json"))
+
+
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.stem)
+def test_older_versions_of_an_audit_stay_readable(run, path):
+    """Files as earlier versions wrote them: read, judged, reported and compared as the newest are."""
+    from geoaudit.gate import gate, load_baseline
+    from geoaudit.report import diff_runs
+    from geoaudit.report.html import page
+
+    assert schemas.faults(json.loads(path.read_text(encoding="utf-8"))) == []
+    known = load_baseline(path)
+    assert gate(known, "major")[0] == 1
+    assert diff_runs(run, run).problems == ()
+    (run / "audit.json").write_bytes(path.read_bytes())
+    results = open_run(run)
+    assert (results.state, results.problems) == ("complete", ())
+    assert [finding["id"] for finding in results.findings] == [finding["id"] for finding in known["findings"]]
+    assert "meadow is predicted where there is haze" in page(results)
+
+
+def test_there_is_an_older_version_to_read():
+    assert {path.stem for path in OLDER} >= {"audit-1.0"}
+    assert schemas.SCHEMA_VERSION not in {path.stem.removeprefix("audit-") for path in OLDER}

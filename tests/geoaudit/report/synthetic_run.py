@@ -400,7 +400,8 @@ def _manifest(root: Path, table: pd.DataFrame, names: tuple[str, ...]) -> None:
                   "explain": int((table["split"] == "explain").sum()),
                   "held_out": int((table["split"] == "held_out").sum())},
         "backends": {"captioner": {"name": "measured"}}, "seed": 7,
-        "stages": {"all": {"key": "0" * 64, "files": files}},
+        "stages": {"findings": {"key": "1" * 64, "files": {"audit.json": files.pop("audit.json")}},
+                   "all": {"key": "0" * 64, "files": files}},
         "timings": {"created": "2026-01-02T03:04:05Z", "stages": {"probing": 4.2, "captions": 2.1, "audit": 31.0}},
     }  # fmt: skip
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))

@@ -73,7 +73,7 @@ def poison(root, start):
     audit["findings"][1]["id"] = TEXTS[0]
     audit["model"]["name"] = next(turn)
     audit["findings"][0]["area_ha"]["meaning"] = next(turn)
-    audit["summary"]["accuracy"] = {"reason": next(turn)}
+    audit["accuracy"] = {"hectares": False, "reason": next(turn)}
     (root / "audit.json").write_text(json.dumps(audit))
     names = audit["model"]["class_names"]
 

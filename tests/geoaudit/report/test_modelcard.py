@@ -52,7 +52,10 @@ def test_merging_keeps_what_the_authors_wrote_and_is_stable(finished):
     metadata, body = parts(once)
     assert metadata["license"] == "mit"
     assert metadata["tags"][0] == "own"
-    assert [r["dataset"]["name"] for r in metadata["model-index"][0]["results"]] == ["other", "Probe images of geoaudit"]
+    assert [r["dataset"]["name"] for r in metadata["model-index"][0]["results"]] == [
+        "other",
+        "Probe images of geoaudit",
+    ]
     for words in ("What I wrote.", "My own words.", "## Citation\n\nMe."):
         assert words in body
     assert body.index("My own words.") < body.index("**Stop.**") < body.index("## Citation")

@@ -39,7 +39,7 @@ def sampled_run(folder, accuracy):
     root = make_run(folder / "run", units=16, side=6)
     audit = json.loads((root / "audit.json").read_text())
     audit["schema_version"] = "1.1"
-    audit["summary"]["accuracy"] = accuracy
+    audit["accuracy"] = accuracy
     (root / "audit.json").write_text(json.dumps(audit))
     results = open_run(root)
     assert results.audit, results.problems
@@ -60,8 +60,8 @@ def test_areas_by_design_reach_every_report_for_people(sampled):
 def test_classes_may_be_a_list_and_what_is_undefined_stays_so():
     told = copy.deepcopy(DESIGNED)
     told["areas_ha"] = [{"class": name, **entry} for name, entry in told["areas_ha"].items()]
-    listed = designed_accuracy({"summary": {}, "accuracy": told})
-    assert listed == designed_accuracy({"summary": {"accuracy": DESIGNED}})
+    listed = designed_accuracy({"accuracy": told})
+    assert listed == designed_accuracy({"accuracy": DESIGNED})
     assert listed["classes"][4]["producers"] == {"estimate": None, "low": None, "high": None}
     assert listed["classes"][0]["mapped"]["estimate"] == 22_353
     broken = designed_accuracy({"accuracy": {"design": 3, "areas_ha": {"a": {"estimate": math.inf, "low": True}}}})
@@ -79,7 +79,7 @@ def test_without_a_designed_sample_the_report_says_why(finished, tmp_path, empty
     assert "no random sample of the mapped ground" in page(finished)
     assert "there are no labelled tiles" in area_table(empty)["reason"]
     told = sampled_run(tmp_path, {"reason": "class <b> is mapped but has one sample only"})
-    assert area_table(told)["reason"].endswith("class <b> is mapped but has one sample only")
+    assert area_table(told)["reason"].endswith("class <b> is mapped but has one sample only.")
     assert "class &lt;b&gt; is mapped" in page(told)
 
 
@@ -92,7 +92,7 @@ def test_without_a_designed_sample_the_report_says_why(finished, tmp_path, empty
 )  # fmt: skip
 def test_the_schema_knows_accuracy_by_design(sampled, change, valid):
     audit = copy.deepcopy(sampled.audit)
-    audit["summary"]["accuracy"] |= change
+    audit["accuracy"] |= change
     assert (schemas.faults(audit) == []) == valid
 
 
