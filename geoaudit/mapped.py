@@ -30,7 +30,7 @@ class Mapped:
 
     def scenes(self) -> dict[str, Path]:
         """True-colour rendering of each scene, by name."""
-        return {path.stem: path for path in sorted((self.root / "scene").glob("*.tif"))}
+        return {path.stem: path for path in sorted((self.root / "scene").glob("*.tif"), key=lambda path: path.stem)}
 
     def _map_folder(self, scene: str | None) -> Path:
         """The first scene's maps lie directly under ``maps/``, those of others in a folder of the scene's name."""
