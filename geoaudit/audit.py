@@ -35,7 +35,7 @@ from geoaudit.settings import AuditSettings
 __all__ = ["Audit", "Subject", "audit"]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 6}
+VERSIONS = {"predictions": 1, "maps": 1, "thumbnails": 1, "findings": 7}
 LIBRARIES = ("torch", "torchvision", "torchgeo", "numpy", "pandas", "rasterio", "transformers", "geoaudit")
 
 
@@ -250,10 +250,10 @@ def _say_where_it_applies(document: dict[str, Any], root: Path) -> None:
             if np.isfinite(share):
                 found.append({"map": where, "outside": share, "threshold": threshold, "layer": tags["LAYER"]})
     document["applicability"] = found
-    said = ", ".join(f"{part['outside']:.0%} of {part['map']}" for part in found)
+    said = ", ".join(f"{part['outside']:.0%} of the map ({part['map']})" for part in found)
     for check in document["checks"]:
         if said and check["rule"] == "geography" and check["status"] in ("pass", "fail"):
-            check["reason"] += f"; outside the area of applicability lie {said}"
+            check["reason"] += f"; outside the area of applicability: {said}"
 
 
 def split_subject(
