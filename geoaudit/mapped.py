@@ -154,5 +154,11 @@ def _is_pruning(values: Any) -> bool:
         isinstance(values.get("key"), str)
         and isinstance(values.get("units"), list)
         and all(isinstance(unit, str) for unit in values["units"])
-        and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
+        and all(_is_row(row) for row in rows)
     )
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        return False
+    return all(value is None or isinstance(value, (int, float)) for name, value in row.items() if name != "name")

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import charts
-from dashboards.components import badge, chance, clean, facts, figure, listed, number_of, opened, prose, title
+from dashboards.components import badge, chance, clean, facts, figure, listed, markdown, number_of, opened, prose, title
 from dashboards.following import follow
 from dashboards.jobs import job_of, start
 from dashboards.loading import CONFIG_VARIABLE
@@ -212,7 +212,7 @@ def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str) -> None
 def _with(row: Any, value: str, low: str, high: str) -> str:
     if number_of(row.get(value)) is None or row[value] != row[value]:
         return "\u2013"
-    return f"{figure(row[value], sign=True)} ({figure(row[low], sign=True)} to {figure(row[high], sign=True)})"
+    return f"{figure(row[value], sign=True)} ({figure(row.get(low), sign=True)} to {figure(row.get(high), sign=True)})"
 
 
 def _earlier(results: Results) -> None:
@@ -226,7 +226,7 @@ def _earlier(results: Results) -> None:
         change = _with(entry["overall"], "change", "low", "high")
         rest = f" and {len(units) - 3} more" if len(units) > 3 else ""
         link(
-            "mitigate", f"{', '.join(units[:3])}{rest}: accuracy {change}", ":material/arrow_forward:",
+            "mitigate", f"{markdown(', '.join(units[:3]))}{rest}: accuracy {change}", ":material/arrow_forward:",
             **_address(results, entry),
         )  # fmt: skip
 

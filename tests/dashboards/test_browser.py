@@ -107,13 +107,61 @@ def test_a_visit(tmp_path, sound_run):
         assert Path(download.value.path()).read_bytes() == (root / "neurons.csv").read_bytes()
         keep(visit, "export")
 
-        for path in ("concepts", "mitigate"):
-            visit.open(path)
-            keep(visit, path)
+        visit.open("concepts")
+        keep(visit, "concepts")
+
+        # Mitigate: what is not stored is measured by a process of its own, and the page says how that ended.
+        visit.open("mitigate?groups=0|5")
+        visit.do(
+            "measure a pruning",
+            page.get_by_role("button", name="Measure this pruning").click,
+            "document.body.innerText.includes('The pages stay usable') || document.body.innerText.includes('could not be made')",
+        )
+        # The drawn run audited no network that could be opened again.
+        assert visit.says("could not be made")
+        assert visit.says("--config")
+        keep(visit, "mitigate")
 
         # How long things take is measured by benchmarks/dashboard.py, not judged on a machine that may be busy.
         assert visit.outside == []
         assert visit.errors == []
+
+
+def test_a_place_is_picked_by_keyboard_alone(charted_run):
+    with serving(charted_run) as (address, _), visiting(address) as visit:
+        page = visit.page
+        visit.open("map?scene=scene-a&layer=applicability")
+        assert visit.says("of this map")
+        focused = "document.activeElement"
+
+        def tab_to(found):
+            for _ in range(120):
+                page.keyboard.press("Tab")
+                if page.evaluate(found):
+                    return
+            raise AssertionError(f"Tab does not reach {found}")
+
+        tab_to(f"{focused}.tagName === 'SUMMARY' && {focused}.innerText.includes('Pick a place')")
+        page.keyboard.press("Enter")
+        tab_to(f"{focused}.getAttribute('aria-label') === 'Longitude'")
+        before = float(page.evaluate(f"{focused}.value"))
+        page.keyboard.press("ArrowUp")
+        visit.do("move a place", lambda: page.keyboard.press("Enter"), "document.body.innerText.includes('° north')")
+        assert "place=" in page.url
+        moved = float(page.url.split("place=")[1].split("&")[0].replace("%2C", ",").split(",")[0])
+        assert moved > before
+        assert visit.says("area of applicability (dissimilarity")
+        page.wait_for_function("[...document.querySelectorAll('img[src*=\"chip.png\"]')].some(i => i.naturalWidth > 0)")
+        # Two layers, divided: tiles of both are drawn.
+        visit.open("map?scene=scene-a&layer=classes&compare=split&other=labels&view=false")
+        for part in ("layer=classes&v=", "layer=labels&v=", "bands=4%2C3%2C2"):
+            page.wait_for_function(
+                "part => performance.getEntriesByType('resource').some(e => e.name.includes(part) && e.responseStatus == 200)",
+                arg=part,
+            )
+        keep(visit, "map-compare")
+        assert visit.errors == []
+        assert visit.outside == []
 
 
 def test_hostile_words_do_nothing_in_a_browser(hostile_run):
@@ -151,6 +199,10 @@ def test_below_a_base_path_on_a_phone_in_the_dark(sound_run):
             "performance.getEntriesByType('resource')"
             ".some(e => e.name.includes('/audits/7/layers/tile/') && e.responseStatus == 200)"
         )
+        # No page is wider than the phone.
+        for path in ("findings", "concepts", "mitigate", "review", "export", "neurons?unit=layer4%2F5"):
+            visit.open(path)
+            assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), path
         visit.open("neurons?q=water")
         visit.page.wait_for_function(LOADED)
         assert visit.page.locator(".ga-strip img").count() >= 2

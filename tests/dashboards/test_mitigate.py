@@ -65,6 +65,17 @@ def test_a_pruning_that_is_stored_is_shown_at_once(run):
     assert not open_page("mitigate").exception
 
 
+def test_hostile_names_in_a_pruning_are_text(run):
+    entry = pruning(["layer4/5"], key="<script>alert(1)</script>")
+    entry["classes"][0]["name"] = "<img src=x onerror=alert(1)> [x](http://x) $a$"
+    del entry["classes"][1]["low"]
+    keep(run, {**entry, "key": "k"})
+    page = open_page("mitigate", groups="none", units="layer4/5")
+    assert not page.exception
+    assert "<img src=x" not in markup(page)
+    assert "&lt;img src=x" in markup(page)
+
+
 def test_a_pruning_without_random_sets_says_so(run):
     entry = pruning(["layer4/5"])
     entry["random_sets"] = 0

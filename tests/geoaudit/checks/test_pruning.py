@@ -150,7 +150,8 @@ def test_what_cannot_be_pruned_is_said(run, tmp_path: Path) -> None:
 def test_a_damaged_pruning_is_said_and_left_out(run) -> None:
     folder, _ = run
     bad = folder / "prunings" / "bad.json"
-    for text in ("{", "[]", '{"key": "k", "units": [1], "overall": {}, "classes": []}', '{"key": "k"}'):
+    listed = '{"key": "k", "units": [], "overall": {"name": "x", "n": [1]}, "classes": []}'
+    for text in ("{", "[]", listed, '{"key": "k", "units": [1], "overall": {}, "classes": []}', '{"key": "k"}'):
         bad.write_text(text)
         results = open_run(folder)
         assert all(entry["key"] != "k" for entry in results.prunings())
