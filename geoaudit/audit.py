@@ -225,7 +225,7 @@ def _findings(
         worst = calibration.worst
         rate = (float("nan") if worst.rate is None else worst.rate, worst.upper_bound)
         sampled = sampled_accuracy(context, options.sample, class_maps(store.root))
-        document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes, sampled)
+        document = audit_document(store.manifest, run, context, results, findings, rate, subject.notes)
         document["gate"] |= gate_facts(calibration)
         document["accuracy"] = {**(document["accuracy"] or {}), **sampled}
         _say_where_it_applies(document, store.root)
