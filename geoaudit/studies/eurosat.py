@@ -35,7 +35,7 @@ from geoaudit.studies.writing import to_json
 
 __all__ = ["PAPER_WORDS", "Options", "Pruned", "run_eurosat"]
 
-VERSION = 1
+VERSION = 2
 PAPER_WORDS = "fish; purple, pink"
 COMMONEST = 3
 PROVEN_ON = 16

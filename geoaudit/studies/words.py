@@ -41,7 +41,7 @@ APPEARANCE = frozenset(
     aerial angular beige black blocky blotchy blue bluish blur blurred blurry border bright brightness brown cast clear
     cloud clouds cloudy coarse color colorful colour coloured colourful compression contrast cool corner cyan dark dense
     diagonal dim directional dry dull dusty edge edges even fine flat fog foggy geometric grain grainy gradient gray green
-    grey grid haze hazy high horizontal image imagery irregular large light line linear lines low magenta mixed mist
+    grey grid ground haze hazy high horizontal image imagery irregular large light line linear lines low magenta mixed mist
     moist mosaic multicoloured narrow nodata noise noisy ochre orange oriented overcast pale parallel patch patches patchy
     pattern patterns pink plain point points purple red reddish regular rough satellite saturated scene shade shadow
     shadows sharp shiny smoke smooth soft sparse speckle speckled spot spots spotted straight stripe striped stripes

@@ -40,11 +40,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = folder / "ds" / "images" / "remote_sensing" / "otherDatasets" / "sentinel_2" / "tif"
     names: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(CLASSES):
-        for index in range(28):
-            part = "val" if index < 20 else "test"
+        for index in range(22):
+            part = "val" if index < 14 else "test"
             file = f"{name}_{index + 1}"
             write_raster(
-                base / name / f"{file}.tif", tile(label, index), origin=(4e5 + 1e4 * (28 * label + index), 5.8e6)
+                base / name / f"{file}.tif", tile(label, index), origin=(4e5 + 1e4 * (22 * label + index), 5.8e6)
             )
             names[part].append(f"{file}.jpg")
     names["train"] = names["val"]
@@ -58,8 +58,8 @@ def checkpoint(path: Path, order: tuple[str, ...] = FILES) -> Path:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", in_chans=13, num_classes=3).eval()
     mean, std = (np.array([table[band] for band in order])[:, None, None] for table in (MEAN, STD))
-    labels = np.repeat(np.arange(3), 20)
-    pixels = np.stack([tile(label, index % 20)[[FILES.index(b) for b in order]] for index, label in enumerate(labels)])
+    labels = np.repeat(np.arange(3), 14)
+    pixels = np.stack([tile(label, index % 14)[[FILES.index(b) for b in order]] for index, label in enumerate(labels)])
     with torch.inference_mode():
         inputs = torch.from_numpy(((pixels - mean) / std).astype(np.float32))
         features = model.forward_head(model.forward_features(inputs), pre_logits=True)
@@ -124,7 +124,7 @@ def test_from_folder_and_checkpoint_to_tables_and_pictures(
     model.load_state_dict(load_file(out / f"pruned-{words}.safetensors"))
     labels = np.repeat(np.arange(3), 8)
     mean, std = (np.array([numbers[band] for band in FILES])[:, None, None] for numbers in (MEAN, STD))
-    pixels = np.stack([tile(label, 20 + index % 8) for index, label in enumerate(labels)])
+    pixels = np.stack([tile(label, 14 + index % 8) for index, label in enumerate(labels)])
     with torch.inference_mode():
         answers = model(torch.from_numpy(((pixels - mean) / std).astype(np.float32))).argmax(1).numpy()
     assert int((answers == labels).sum()) == chosen[0]["right_after"]
