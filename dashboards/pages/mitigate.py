@@ -61,21 +61,22 @@ def show() -> None:
         )
     if not chosen and not units:
         prose("Choose a concept or name neurons to see what pruning them changes.")
-    else:
+    alone = len(chosen) == 1 and not units and chosen[0] in stored
+    if (chosen or units) and not alone:
         _together(results, [int(group) for group in chosen], units, stored, classes)
     for group in [group for group in chosen if group in stored][:MOST]:
         title(names[group], 2)
-        _shown(
-            results.ablation[results.ablation["group"] == int(group)],
-            len(results.group_units(int(group))),
-            classes,
-            group,
-        )
+        held = _deepest(results, int(group))
+        layer = clean(next(iter(held)).layer, 60) if held else ""
+        rows = results.ablation[results.ablation["group"] == int(group)]
+        _shown(rows, len(held), classes, group, f"those of {layer}, its deepest layer" if layer else "")
         with st.container(horizontal=True):
             link("concepts", "Its neurons", ":material/category:", group=group)
             link("map", "Where it fires", ":material/map:", layer=f"group:{group}")
     if len(chosen) > MOST:
         prose(f"The first {MOST} are shown.", dim=True)
+    if alone:
+        _together(results, [int(chosen[0])], units, stored, classes)
     _earlier(results)
 
 
@@ -92,6 +93,14 @@ def _first(results: Results, stored: Sequence[str]) -> str:
 def _members(results: Results, group: int) -> set[UnitId]:
     """A concept's neurons before the output: without its logit a class is gone whatever the network looks at."""
     return {unit for unit in results.group_units(group) if unit.layer != OUTPUT}
+
+
+def _deepest(results: Results, group: int) -> set[UnitId]:
+    """Those of a concept's neurons that the audit switches off: the ones of the deepest layer that has any."""
+    order = {layer.name: place for place, layer in enumerate(results.layers)}
+    members = _members(results, group)
+    last = max((order.get(unit.layer, -1) for unit in members), default=-1)
+    return {unit for unit in members if order.get(unit.layer, -1) == last}
 
 
 def _units(results: Results, example: str) -> tuple[list[UnitId], str]:
@@ -114,9 +123,10 @@ def _units(results: Results, example: str) -> tuple[list[UnitId], str]:
 def _together(results: Results, groups: list[int], units: list[UnitId], stored: list[str], classes: list[str]) -> None:
     """All that was chosen, pruned at once: shown where it was measured, else offered to be."""
     wanted = {unit for group in groups for unit in _members(results, group)} | set(units)
-    if len(groups) == 1 and str(groups[0]) in stored and wanted == _members(results, groups[0]):
+    if len(groups) == 1 and str(groups[0]) in stored and wanted == _deepest(results, groups[0]):
         return
-    title(f"All of it at once: {len(wanted)} neurons", 2)
+    layers = dict.fromkeys(sorted(clean(unit.layer, 40) for unit in wanted))
+    title(f"All of it at once: {len(wanted)} neurons of {', '.join(layers) or 'no layer'}", 2)
     names = sorted(str(unit) for unit in wanted)
     measured = next((entry for entry in results.prunings() if sorted(entry["units"]) == names), None)
     if measured is not None:
@@ -159,7 +169,7 @@ def _measured(entry: dict[str, Any], classes: list[str]) -> None:
     _shown(rows, len(entry["units"]), classes, entry["key"])
 
 
-def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str) -> None:
+def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str, which: str = "") -> None:
     for column in ("n", *charts.CHANGE_COLUMNS, "p"):
         rows = rows.assign(**{column: pd.to_numeric(rows.get(column), errors="coerce")})
     if classes:
@@ -173,7 +183,7 @@ def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str) -> None
     total = float(rows["n"].sum())
     every = float((rows["change"] * rows["n"]).sum() / total) if total > 0 else float("nan")
     facts([
-        (figure(count, 0), "neurons would be pruned", ""),
+        (figure(count, 0), "neurons switched off", which),
         (f"{figure(100 * every, 1, sign=True)} points", "accuracy over these classes", "weighted by tiles"),
         (f"{figure(100 * float(worst['change']), 1, sign=True)} points", f"most affected: {clean(worst['class'], 40)}", ""),
         (figure(len(proven), 0), "classes that lose more than by chance", "p < 0.05"),

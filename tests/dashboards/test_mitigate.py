@@ -56,7 +56,7 @@ def test_a_pruning_that_is_stored_is_shown_at_once(run):
     page = open_page("mitigate", groups="none", units="layer3/2, layer4/5,layer4/5")
     assert not page.exception
     text = words(page)
-    assert "All of it at once: 2 neurons" in text
+    assert "All of it at once: 2 neurons of layer3, layer4" in text
     assert "\u22120.25 (\u22120.30 to \u22120.20)" in text
     assert "20 random sets" in text
     assert not [button for button in page.button if "Measure" in button.label]
@@ -74,6 +74,23 @@ def test_hostile_names_in_a_pruning_are_text(run):
     assert not page.exception
     assert "<img src=x" not in markup(page)
     assert "&lt;img src=x" in markup(page)
+
+
+def test_what_the_audit_switched_off_is_the_deepest_layer(run):
+    from geoaudit.results import open_run
+
+    results = open_run(run)
+    members = [unit for unit in results.group_units(5) if unit.layer != "output"]
+    order = [layer.name for layer in results.layers]
+    deepest = max((unit.layer for unit in members), key=order.index)
+    text = words(open_page("mitigate", groups="5"))
+    count = sum(unit.layer == deepest for unit in members)
+    assert f"<b><bdi>{count}</bdi></b><bdi>neurons switched off</bdi>" in text
+    assert f"those of {deepest}, its deepest layer" in text
+    # The rest of the concept is offered to be measured.
+    assert len({unit.layer for unit in members}) > 1
+    assert f"All of it at once: {len(members)} neurons" in text
+    assert "Measure this pruning" in text
 
 
 def test_a_pruning_without_random_sets_says_so(run):
