@@ -179,9 +179,10 @@ def _analytic_cell(
 ) -> Cell:
     from geoaudit.bench.labels_analytic import analytic_case, judge_units, sanity_of
     from geoaudit.bench.labels_methods import label_units
+    from geoaudit.bench.labels_units import told
 
     case, units = analytic_case(scene, seed, plan.tiles)
-    file, key = _cell_file(out, case, captioner, encoder, [repr(units)])
+    file, key = _cell_file(out, case, captioner, encoder, [told(units)])
     kept = _load(file, key)
     if kept is not None:
         return kept

@@ -14,7 +14,7 @@ from dnd_core.testing.concepts import Concept
 from dnd_core.types import UnitId
 from geoaudit.bench.labels_methods import Case, Labels
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, painted_tiles, parts
-from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension
+from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension, told
 from geoaudit.bench.labels_words import read
 
 __all__ = ["LAYER", "SAME", "Recovery", "analytic_case", "judge_units", "rates", "sanity_of"]
@@ -80,7 +80,7 @@ def analytic_case(scene: str, seed: int, tiles: int = 0) -> tuple[Case, tuple[Ea
         probe = SceneProbe(probe.scene, chips=probe.chips.subset(np.sort(rows)))
     images = painted_tiles(probe, seed)
     units = earth_units(seed)
-    planted, layer = plant(network, LAYER, REAL, EarthUnits(units, images.channels, seed), fingerprint=repr(units))
+    planted, layer = plant(network, LAYER, REAL, EarthUnits(units, images.channels, seed), fingerprint=told(units))
     split = parts(images, seed)
     masks = index_masks(images.pixels(split.probed.tolist()), images.channels)
     return (

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from dnd_core.testing.concepts import Concept
 from geoaudit.bands import spyndex_indices
 
-__all__ = ["KINDS", "EarthUnit", "EarthUnits", "earth_units", "extension"]
+__all__ = ["KINDS", "EarthUnit", "EarthUnits", "earth_units", "extension", "told"]
 
 Floats = NDArray[np.float64]
 
@@ -94,6 +94,12 @@ def earth_units(seed: int = 0) -> tuple[EarthUnit, ...]:
     units += [EarthUnit("two_meanings", _either(a, b), a, b, "or", shift()) for a, b in two]
     units += [EarthUnit("dead", None, how="dead")] * 4 + [EarthUnit("random", None, how="random")] * 8
     return tuple(units)
+
+
+def told(units: Sequence[EarthUnit]) -> str:
+    """What the units compute, in the same words in every process (the order of a set is not)."""
+    parts = [(u.kind, str(u.concept or ""), u.first, u.second, u.how, u.shift) for u in units]
+    return repr(parts)
 
 
 def _either(a: str, b: str) -> Concept:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +26,7 @@ from geoaudit.bench.labels_methods import COMPARATORS, METHODS, OURS
 from geoaudit.bench.labels_networks import OutputMatch, read_labels
 from geoaudit.bench.labels_report import markdown, write_document, write_results
 from geoaudit.bench.labels_tiles import index_masks, parts
-from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension
+from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension, told
 from geoaudit.bench.labels_words import read
 from geoaudit.perturb import paint
 
@@ -152,6 +155,19 @@ def test_every_kind_of_unit_is_there_and_says_what_it_computes(ground):
     found = fired(plain, pixels)
     for place, unit in enumerate(named):
         np.testing.assert_allclose(found[:, place], extension(unit.concept, pixels, SENTINEL2), atol=1e-5)
+
+
+def test_units_are_told_in_the_same_words_in_every_process():
+    """A killed bench goes on in another process, where sets have another order."""
+    code = "from geoaudit.bench.labels_units import earth_units, told; print(told(earth_units(3)))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert said == {(told(earth_units(3)) + "\n").encode()}
+    assert told(earth_units(3)) != told(earth_units(4))
 
 
 def test_what_no_unit_measures_has_no_extension(ground):
