@@ -11,14 +11,18 @@ from dnd_core.backends.assembly import assemble
 from dnd_core.captioning import Progress
 from dnd_core.errors import ConfigError, ProbeError
 from dnd_core.images import ImageSet
+from dnd_core.networks import Network
 from dnd_core.pipeline import Backends
 from dnd_core.registry import build, takes
 from dnd_core.verification import split
 from geoaudit.audit import Audit, Subject, audit, split_subject
+from geoaudit.labels import Labels, NoOverlap
 from geoaudit.networks import load_network, with_channels
 from geoaudit.probes import check_contract
 from geoaudit.retrieval import keep_apart
+from geoaudit.scenes import open_scene
 from geoaudit.settings import AuditConfig
+from geoaudit.sliding import scene_bands
 
 __all__ = ["launch", "prepare"]
 
@@ -30,6 +34,7 @@ def prepare(config: AuditConfig) -> tuple[Subject, Backends]:
         DndError: the network, the probe, the pool or a backend cannot be used; one sentence says why.
     """
     network = load_network(config.model["checkpoint"], config.model.get("card"), **config.model.get("options", {}))
+    _check_scenes(config, network)
     images = build(config.probe)
     if not isinstance(images, ImageSet):
         raise ConfigError(f"probe: {config.probe.get('class_path')} is no image set; see geoaudit.probes")
@@ -68,6 +73,29 @@ def prepare(config: AuditConfig) -> tuple[Subject, Backends]:
         notes=tuple(facts),
     )
     return subject, backends
+
+
+def _check_scenes(config: AuditConfig, network: Network) -> None:
+    """Find out before the long job, not after it, whether it can be mapped.
+
+    Raises:
+        ProbeError: a scene or the labels cannot be used, or the labels lie on none of the scenes.
+        DndError: a scene lacks a band of the network.
+    """
+    about = config.labels
+    apart: NoOverlap | None = None
+    placed = 0
+    for path in config.scenes:
+        scene = open_scene(path)
+        scene_bands(network, scene)
+        if about is not None:
+            try:
+                Labels.from_polygons(about["path"], scene, field=about["field"], classes=about.get("classes"))
+                placed += 1
+            except NoOverlap as error:
+                apart = apart or error
+    if apart is not None and not placed:
+        raise apart
 
 
 def _facts(config: AuditConfig) -> dict[str, Any]:

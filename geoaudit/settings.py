@@ -181,7 +181,7 @@ def from_values(values: Mapping[str, Any], folder: Path, where: str) -> AuditCon
         raise ConfigError(f"{where}: model takes checkpoint (a path), card and options, got {sorted(map(str, model))}")
     if not isinstance(model.get("options", {}), Mapping):
         raise ConfigError(f"{where}: model.options must be a mapping, got {model['options']!r}")
-    if labels and (set(labels) - {"path", "field", "classes"} or not isinstance(labels.get("path"), str)):
+    if labels and (set(labels) - {"path", "field", "classes"} or not _texts([labels.get("path"), labels.get("field")])):
         raise ConfigError(f"{where}: labels takes path, field and classes, got {sorted(map(str, labels))}")
     given = dict(values.get("audit") or {})
     unknown = set(given) - {f.name for f in fields(AuditSettings)}

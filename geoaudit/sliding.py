@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnd_core.config import Pooling
     from dnd_core.layers import LayerInfo
 
-__all__ = ["CLASSES", "Features", "SceneLike", "SlidingPass", "slide"]
+__all__ = ["CLASSES", "Features", "SceneLike", "SlidingPass", "scene_bands", "slide"]
 
 CLASSES = "classes"
 """Name under which the predicted probabilities travel beside the layers."""
@@ -112,7 +112,7 @@ class SlidingPass:
         self._pooled: NDArray[np.float32] | None = None
         if features is not None and features.layer not in units:
             raise SpatialError(f"features are wanted of layer {features.layer!r}, which is not among those passed")
-        self.bands = _bands(network, scene)
+        self.bands = scene_bands(network, scene)
         self.plan = plan_windows(scene.height, scene.width, chip or network.input_shape[1:], overlap, trim)
         infos = {info.name: info for info in layers}
         self.infos: dict[str, LayerInfo] = {}
@@ -317,7 +317,7 @@ def _cells(info: LayerInfo) -> tuple[int, int]:
     return info.grid
 
 
-def _bands(network: Network, scene: SceneLike) -> tuple[str, ...]:
+def scene_bands(network: Network, scene: SceneLike) -> tuple[str, ...]:
     """The scene's bands in the network's order, by the scene's own names."""
     from geoaudit.bands import reorder
 

@@ -1,5 +1,6 @@
 """The example configurations parse, name things that exist, and build as far as weights allow."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_the_offline_one_loads_its_network_and_probe():
         ("pool: tiles", "pool must be a mapping of class_path"),
         ("scenes: a.tif", "scenes must be a list of rasters"),
         ("labels: a.gpkg", "labels must be a mapping"),
+        ("labels: {path: a.gpkg}", "labels takes path, field and classes, got .*path"),
         ("labels: {pth: a.gpkg}", "labels takes path, field and classes, got .*pth"),
         ("definitions: [water]", "definitions must be a mapping"),
         ("attributions: me", "attributions must be a list"),
@@ -93,3 +95,31 @@ def test_a_mistake_is_one_sentence_that_names_it(tmp_path, change, words):
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scenes": ["nowhere.tif"]}, "nowhere.tif: no such file"),
+        ({"scenes": ["cut.tif"]}, "cut.tif"),
+        ({"scenes": ["gulf.tif"]}, "B"),
+        ({"labels": {"path": "nowhere.gpkg", "field": "fclass"}}, "nowhere.gpkg"),
+        ({"labels": {"field": "kind"}}, "no column 'kind'"),
+        ({"labels": {"classes": ["lava"]}}, "no lava polygon"),
+        ({"scenes": ["delmarva.tif"]}, "landuse.gpkg.*scene|scene.*landuse.gpkg"),
+    ],
+)
+def test_a_scene_or_labels_that_cannot_be_used_are_found_out_before_the_long_job(tmp_path, change, words):
+    """Nothing has been described when the sentence comes: the probe is not even opened."""
+    from dnd_core.errors import DndError
+    from geoaudit import bundled
+    from geoaudit.launch import prepare
+
+    (tmp_path / "cut.tif").write_bytes(bundled.scenes()["gulf"].read_bytes()[:5000])
+    found = load_config(CONFIGS[0].with_name("offline.yaml"))
+    at_hand = {path.name: str(path) for path in bundled.scenes().values()} | {"cut.tif": str(tmp_path / "cut.tif")}
+    scenes = tuple(at_hand.get(name, name) for name in change.get("scenes", [bundled.scenes()["brandenburg"].name]))
+    labels = {"path": str(bundled.labels()), "field": "fclass", **change.get("labels", {})}
+    wrong = dataclasses.replace(found, scenes=scenes, labels=labels, probe={"class_path": "nothing.There"})
+    with pytest.raises(DndError, match=words):
+        prepare(wrong)
