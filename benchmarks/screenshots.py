@@ -3,7 +3,7 @@
 Pictures that no page of the list makes are removed. Each is kept below 300 kB and all together below 2.5 MB, by a palette of
 256 colours or fewer.
 
-    python benchmarks/screenshots.py [--run runs/demo] [--out docs/images]
+    python benchmarks/screenshots.py [--run runs/demo] [--out docs/images] [--only mitigate,phone]
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shots(results: Results) -> list[Shot]:
         Shot("neurons", f"neurons?q={finding['concept']}", 1150),
         Shot("neuron", f"neurons?unit={unit}", 1500),
         Shot("concepts", "concepts?value=association", 1250),
-        Shot("mitigate", f"mitigate?groups={group}", 1000),
+        Shot("mitigate", f"mitigate?groups={group}", 1500),
         Shot("review", "review?about=labels", 900),
         Shot("export", "export", 760),
     ]
@@ -74,6 +74,7 @@ def settled(visit: Visit, live: bool) -> None:
     """Wait until pictures are there and, with a live map, no more tiles come."""
     # The search by meaning begins once the labels are learnt.
     visit.page.wait_for_function("!document.body.innerText.includes('So far by words alone')")
+    visit.page.wait_for_function("!document.querySelector('[data-testid=\"stSkeleton\"]')")
     visit.page.wait_for_function(PICTURES)
     if live:
         visit.page.wait_for_function(f"{TILES} >= 4")
@@ -106,17 +107,25 @@ def main() -> None:
         "--run", type=Path, default=Path("runs/demo"), help="a run of the demonstration, made where it is not"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--only", default="", help="names of pictures to take, separated by commas; all when empty")
     given = parser.parse_args()
+    only = {name for name in given.only.split(",") if name}
     if chromium() is None:
         sys.exit("no Chromium found: install one, or name it in CHROMIUM")
     if not given.run.exists():
         subprocess.run([sys.executable, "-m", "geoaudit.cli", "demo", "--out", str(given.run)], check=True)
     wanted = shots(open_run(given.run))
+    groups = next(shot.path for shot in wanted if shot.name == "mitigate").rpartition("=")[2]
+    # Measured beforehand, so that the page shows what the audit stored and what was measured since.
+    prune = [sys.executable, "-m", "geoaudit.cli", "prune", str(given.run), f"--groups={groups}", "--quiet"]
+    subprocess.run(prune, check=True, stdout=subprocess.DEVNULL)
     taken: dict[str, bytes] = {}
     outside: list[str] = []
     with serving(given.run) as (address, _):
         with visiting(address) as visit:
             for shot in wanted:
+                if only and shot.name not in only:
+                    continue
                 visit.page.set_viewport_size({"width": 1366, "height": shot.height})
                 visit.open(shot.path)
                 settled(visit, shot.live)
@@ -124,6 +133,8 @@ def main() -> None:
                 print(f"{shot.name:<20} {len(taken[shot.name]) // 1000:>4} kB", flush=True)
             outside += visit.outside
         for name, width, height, scheme in (("phone", 390, 844, "light"), ("dark", 1366, 1150, "dark")):
+            if only and name not in only:
+                continue
             with visiting(address, width, height, scheme) as visit:
                 visit.open(
                     next(shot.path for shot in wanted if shot.name == ("neurons" if name == "phone" else "findings"))
@@ -136,7 +147,7 @@ def main() -> None:
         sys.exit(f"{total} bytes of pictures are more than {MOST_TOGETHER}")
     given.out.mkdir(parents=True, exist_ok=True)
     for old in given.out.glob("dashboard-*.png"):
-        if old.stem.removeprefix("dashboard-") not in taken:
+        if not only and old.stem.removeprefix("dashboard-") not in taken:
             old.unlink()
     for name, png in taken.items():
         (given.out / f"dashboard-{name}.png").write_bytes(png)

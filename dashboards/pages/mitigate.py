@@ -179,7 +179,8 @@ def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str, which: 
     if rows.empty:
         prose("No such class was measured.", dim=True)
         return
-    worst, proven = rows.iloc[0], rows[rows["p"] < 0.05]
+    # A gap alone does not do: it also opens where random neurons push the class up and these leave it as it is.
+    worst, proven = rows.iloc[0], rows[(rows["p"] < 0.05) & (rows["change"] < 0)]
     total = float(rows["n"].sum())
     every = float((rows["change"] * rows["n"]).sum() / total) if total > 0 else float("nan")
     facts([
@@ -212,7 +213,7 @@ def _shown(rows: pd.DataFrame, count: int, classes: list[str], key: str, which: 
                     row["class"], figure(row["n"], 0), figure(row["accuracy_before"]), figure(row["accuracy_after"]),
                     _with(row, "change", "low", "high"), _with(row, "random_mean", "random_low", "random_high"),
                     _with(row, "gap", "gap_low", "gap_high"), chance(row["p"]),
-                    (badge("fail").replace("Found something", "hangs on it") if row["p"] < 0.05 else "",),
+                    (badge("fail").replace("Found something", "hangs on it") if row["p"] < 0.05 and row["change"] < 0 else "",),
                 )
                 for row in rows.to_dict("records")
             ),

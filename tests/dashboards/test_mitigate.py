@@ -93,6 +93,16 @@ def test_what_the_audit_switched_off_is_the_deepest_layer(run):
     assert "Measure this pruning" in text
 
 
+def test_a_class_that_loses_nothing_does_not_hang_on_the_neurons(run):
+    # Random neurons push the class up, these leave it as it is: the gap is real, but nothing is lost.
+    entry = pruning(["layer4/5"])
+    entry["classes"][0] |= {"change": 0.0, "low": 0.0, "high": 0.0, "gap": -0.1, "p": 0.001}
+    keep(run, entry)
+    text = words(open_page("mitigate", groups="none", units="layer4/5"))
+    assert text.count("hangs on it") == 1
+    assert "<b><bdi>1</bdi></b><bdi>classes that lose more than by chance</bdi>" in text
+
+
 def test_a_pruning_without_random_sets_says_so(run):
     entry = pruning(["layer4/5"])
     entry["random_sets"] = 0
