@@ -135,7 +135,13 @@ def gate(
     return code
 
 
-def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None, fail_on: FailOn = "major") -> None:
+def report(
+    run_dir: Path,
+    formats: str = "html",
+    sign_key: Path | None = None,
+    fail_on: FailOn = "major",
+    card: Path | None = None,
+) -> None:
     """Write reports of a finished run.
 
     Args:
@@ -144,6 +150,7 @@ def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None, f
         sign_key: private Ed25519 key (PEM) that signs the bundle of the format zip; it is not copied. A key with a
             password takes it from the environment variable GEOAUDIT_SIGN_PASSWORD.
         fail_on: least severity that fails a test case of junit.
+        card: model card (Markdown) that modelcard is merged into; the file itself is not changed.
     """
     from geoaudit.report import write_reports
     from geoaudit.report.signing import private_key, sign
@@ -151,8 +158,10 @@ def report(run_dir: Path, formats: str = "html", sign_key: Path | None = None, f
     wanted = _formats(formats)
     if sign_key is not None and "zip" not in wanted:
         raise ConfigError("--sign-key signs the bundle: add zip to --formats")
+    if card is not None and "modelcard" not in wanted:
+        raise ConfigError("--card is merged into the model card: add modelcard to --formats")
     key = private_key(sign_key) if sign_key is not None else None
-    written = write_reports(run_dir, wanted, fail_on)
+    written = write_reports(run_dir, wanted, fail_on, card)
     if key is not None:
         written.append(sign(written[-1], key))
     for path in written:

@@ -92,10 +92,14 @@ def _stac(results: Results) -> bytes:
     return stac_item(results)
 
 
-def _card(results: Results) -> bytes:
+def _card(results: Results, existing: Path | None = None) -> bytes:
     from geoaudit.report.modelcard import model_card
 
-    return model_card(results).encode("utf-8", "replace")
+    try:
+        text = None if existing is None else existing.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the model card {existing} cannot be read ({error}): give a Markdown file") from error
+    return model_card(results, text).encode("utf-8", "replace")
 
 
 def _json(results: Results) -> bytes:
@@ -133,13 +137,16 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ConfigError(f"there is no report format {', '.join(map(repr, unknown))}; choose from {known}")
 
 
-def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS, fail_on: str = "major") -> list[Path]:
+def write_reports(
+    run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS, fail_on: str = "major", card: Path | None = None
+) -> list[Path]:
     """Write reports into a run folder, each aside and then renamed into place.
 
     Args:
         run_dir: the run.
         formats: names in :data:`FORMATS`, and ``zip`` for the bundle, which is always made last.
         fail_on: least severity that fails a test case of ``junit``, as it trips the gate.
+        card: a model card whose words and metadata ``modelcard`` keeps; the file itself is not changed.
 
     Returns:
         The files written, in the order asked for. ``audit.json`` is the run's own and never rewritten.
@@ -164,7 +171,13 @@ def write_reports(run_dir: Path | str, formats: Sequence[str] = DEFAULT_FORMATS,
         if name == "json":
             # A placeholder named audit.json would be taken for the audit itself.
             path = results.root / "audit.unfinished.json"
-        write_atomic(path, _junit(results, fail_on) if name == "junit" else FORMATS[name].make(results))
+        if name == "junit":
+            data = _junit(results, fail_on)
+        elif name == "modelcard":
+            data = _card(results, card)
+        else:
+            data = FORMATS[name].make(results)
+        write_atomic(path, data)
         written.append(path)
     if "zip" in formats:
         written.append(write_bundle(results.root))

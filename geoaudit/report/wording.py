@@ -349,7 +349,7 @@ ENGLISH: dict[str, str] = {
     "contents": "Contents",
     "more.title": "Further findings",
     "more.findings": "{n} further findings stand in audit.json.",
-    "more.concepts": "{n} further concepts, none of which a class was found to lean on, stand on the page and in groups.parquet.",
+    "more.concepts": "{n} further concepts stand on the page (report.html) and in groups.parquet.",
     "more.page": "and {n} more",
 }
 

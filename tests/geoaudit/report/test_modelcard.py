@@ -1,10 +1,13 @@
 import re
+import shutil
 
 import pytest
 import yaml
 
 from dnd_core.errors import StoreError
+from geoaudit import cli
 from geoaudit.report.modelcard import model_card
+from geoaudit.results import open_run
 
 OWN = """---
 license: mit
@@ -81,3 +84,16 @@ def test_hostile_text_is_escaped(hostile):
 
 def test_an_unfinished_run_says_so(unfinished):
     assert "**Cannot say.** This run is not finished" in model_card(unfinished)
+
+
+def test_the_command_merges_a_card_without_changing_it(finished, tmp_path, capsys):
+    run = shutil.copytree(finished.root, tmp_path / "run")
+    own = tmp_path / "README.md"
+    own.write_text(OWN)
+    assert cli.main(["report", str(run), "--formats", "modelcard", "--card", str(own)]) == 0
+    assert (run / "model_card.md").read_text() == model_card(open_run(run), OWN)
+    assert own.read_text() == OWN
+    assert cli.main(["report", str(run), "--formats", "sarif", "--card", str(own)]) == 2
+    assert "add modelcard to --formats" in capsys.readouterr().err
+    assert cli.main(["report", str(run), "--formats", "modelcard", "--card", str(tmp_path / "no.md")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
