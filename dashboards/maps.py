@@ -124,4 +124,6 @@ def _clicked(key: str) -> None:
     state: Any = st.session_state.get(key)
     picked = state.get("selection", {}).get("objects", {}).get("cells") if state else None
     at = picked[0].get("at") if picked else None
-    put("place", f"{at[0]:.6f},{at[1]:.6f}" if at else "")
+    # A second click on a place lets go of it for the chart; the visitor still wants to know about it.
+    if at:
+        put("place", f"{at[0]:.6f},{at[1]:.6f}")
