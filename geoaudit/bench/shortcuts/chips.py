@@ -41,17 +41,22 @@ class Imagery:
 
 
 class BenchChips:
-    """All labelled chips of the bundled scene in memory, and their planted copies made once a family."""
+    """The labelled chips of the bundled scene in memory, and their planted copies made once a family.
 
-    def __init__(self) -> None:
+    Args:
+        every: take every so many of them.
+    """
+
+    def __init__(self, every: int = 1) -> None:
         from geoaudit import bundled
 
         table = bundled.chip_table()
-        self.probe = SceneProbe(bundled.scenes()["brandenburg"], chips=table.chips)
-        self.labels, self.blocks = table.chips.labels, table.chips.blocks
-        self.class_names, self.channels = table.chips.class_names, self.probe.channels
-        self.train, self.test = np.flatnonzero(~table.held_out), np.flatnonzero(table.held_out)
-        self.columns = table.chips.columns
+        chips = table.chips.subset(range(0, len(table.chips), every))
+        self.probe = SceneProbe(bundled.scenes()["brandenburg"], chips=chips)
+        self.labels, self.blocks, self.columns = chips.labels, chips.blocks, chips.columns
+        self.class_names, self.channels = chips.class_names, self.probe.channels
+        held_out = table.held_out[::every]
+        self.train, self.test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         self.pixels = self.probe.pixels(range(len(self.probe)))
         self._planted: dict[str, Pixels] = {}
 

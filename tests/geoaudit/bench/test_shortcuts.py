@@ -173,14 +173,15 @@ def test_swapped_labels_stay_in_their_layer_and_groups_follow():
         assert members == said
 
 
-def test_a_network_is_trained_checked_audited_and_not_made_again(chips, tmp_path, monkeypatch):
+def test_a_network_is_trained_checked_audited_and_not_made_again(tmp_path, monkeypatch):
+    few = BenchChips(every=4)
     monkeypatch.setattr(models, "BASE_EPOCHS", 2)
     monkeypatch.setattr(models, "EPOCHS", 2)
     monkeypatch.setattr(audits, "PROBE_IMAGES", 240)
     monkeypatch.setattr(audits, "OPTIONS", replace(audits.OPTIONS, evaluated=60, draws=100))
     case = Case("planted", "nodata wedge", 1.0, "farm", 0, "evaluation")
     monkeypatch.setattr(running, "plan", lambda *_: [case])
-    monkeypatch.setattr(running, "BenchChips", lambda: chips)
+    monkeypatch.setattr(running, "BenchChips", lambda: few)
     (row,) = running.run_bench(tmp_path, 1)
     assert row["name"] == case.name
     assert 0 < row["valid_accuracy"] <= 1
