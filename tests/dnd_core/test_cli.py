@@ -152,7 +152,7 @@ def test_a_local_blip_is_the_captioner(pictures, weights, blip, tmp_path):
     ("more", "message"),
     [
         (["--layer", "outputs"], "has no layer 'outputs'; the nearest are"),
-        (["--weights", "nothing.safetensors"], "the weight file nothing.safetensors does not exist"),
+        (["--weights", "nothing.safetensors"], "nothing.safetensors: no such file; give the path of a checkpoint"),
         (["--images", "nowhere"], "the image folder nowhere does not exist"),
         (["--captioner", "blib"], "did you mean blip"),
         (["--captioner", '{"class_path": "blip", "init_args": {"model": "nowhere"}}'], "nowhere"),
