@@ -10,7 +10,7 @@ import pytest
 from geoaudit.checks.concept_reliance import ConceptReliance, paintable
 from geoaudit.findings import judge
 
-from .planted import HAZE_NAMES, planted_context
+from .planted import HAZE_NAMES, HAZE_UNITS, Classifier, context_of, network_of, planted_context, tiles
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,16 @@ def test_paintable_by_word(words: str, name: str) -> None:
     found = paintable(words, planted_context(0.0))
     assert found is not None
     assert found.name == name
+
+
+def test_real_images_decide_where_the_brush_is_unlike_what_the_network_leans_on(monkeypatch) -> None:
+    images, hazed = tiles(haze=0.5)
+    captions = [f"{'haze over all of the tile, ' if h else ''}bare ground over all of the tile" for h in hazed]
+    groups = pd.DataFrame([{"group": 0, "name": "haze", "units": json.dumps(HAZE_NAMES), "threshold": 0.9}])
+    context = context_of(network_of(Classifier(450.0)), images, groups=groups, captions=captions)
+    context.neurons.loc[context.neurons["unit"].isin(HAZE_UNITS), "group"] = 0
+    # A brush so faint that it moves no class.
+    monkeypatch.setattr("geoaudit.checks.concept_reliance.usual_strength", lambda *_: 0.01)
+    water = next(h for h in ConceptReliance().run(context).hypotheses if h.class_name == "water")
+    assert [(e.name, e.holds) for e in water.evidence][:2] == [("association", True), ("retrieved pairs", True)]
+    assert "real images" in water.evidence[1].sentence
