@@ -2,8 +2,8 @@
 
 A hypothesis says: *the network leans on concept g when it decides class c, and g is not part of what c is*. Evidence
 comes in grades (method section 4): 1 association, 2 counterfactual, 3 ablation, 4 re-test. A severity never exceeds its
-grade: ``major`` needs a counterfactual and an ablation that both hold, ``critical`` also that the concept is common
-where the map is made.
+grade: ``major`` needs a counterfactual and an ablation that both hold and real images that do not speak against them,
+``critical`` also that the concept is common where the map is made.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "major", "minor", "info")
 
 # Prevalence from which a major finding is critical: one tile in twenty of the area to be mapped.
 PREVALENT = 0.05
+# Reliance from which an artefact that the imagery does not show makes a major finding all the same.
+MOSTLY = 0.5
+# Name of the evidence that real images give, in place of a brush or beside it.
+PAIRS = "retrieved pairs"
 
 
 @dataclass(frozen=True)
@@ -242,17 +246,27 @@ def judge(
         held = {e.grade for e in hypothesis.evidence if e.holds}
         if value > alpha or not hypothesis.spurious or not _supported(hypothesis, held):
             continue
-        severity: Severity = "minor"
-        if {2, 3} <= held:
-            severity = "major"
-            # Common, and not refuted by the images that show it: there too the class goes with the concept.
-            refuted = any(e.grade == 1 and not e.holds for e in hypothesis.evidence)
-            if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT and not refuted:
-                severity = "critical"
+        severity = _severity(hypothesis, held)
         title = hypothesis.title or f"{hypothesis.class_name} is predicted where there is {hypothesis.concept}"
         title = title[:1].upper() + title[1:]
         findings.append(Finding(hypothesis, severity, max(held), float(value), title))
     return rank([finding for finding in findings if not _covered(finding, findings)])
+
+
+def _severity(hypothesis: Hypothesis, held: set[int]) -> Severity:
+    """The ladder: both experiments for ``major``, prevalence for ``critical``, and nothing that speaks against it.
+
+    The imagery's own images refute what a brush says where those that show the concept are not called the class more often.
+    An artefact that the imagery does not show was not learned from it: moving less than half of other ground, it is a
+    weakness worth knowing, not a shortcut.
+    """
+    refuted = any((e.grade == 1 or e.name == PAIRS) and not e.holds for e in hypothesis.evidence)
+    if not {2, 3} <= held or refuted:
+        return "minor"
+    if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
+        return "critical"
+    absent = hypothesis.group < 0 and hypothesis.prevalence is not None
+    return "minor" if absent and hypothesis.value < MOSTLY else "major"
 
 
 def raised(hypothesis: Hypothesis, thresholds: Mapping[int, float]) -> Hypothesis:

@@ -32,8 +32,8 @@ __all__ = [
 # The smallest change of a share that is worth a reader's time: one image in ten.
 MIN_EFFECT = 0.1
 RANDOM_SETS = 8
-# Fewer images carry no interval worth printing.
-FEWEST = 20
+# Fewer images prove nothing: were all eight turned, chance would do the same in one of 256 cases.
+FEWEST = 8
 
 
 def points(share: float) -> str:
@@ -86,7 +86,7 @@ def reliance(
 def effect_of(
     context: AuditContext, rows: NDArray[np.int64], after: NDArray[np.float64], before: NDArray[np.float64]
 ) -> Effect:
-    """Mean of paired differences with its block-bootstrap interval and sign-flip p; nothing holds below 20 pairs.
+    """Mean of paired differences with its block-bootstrap interval and sign-flip p; nothing holds below eight pairs.
 
     Args:
         context: the audit.

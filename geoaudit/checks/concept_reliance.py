@@ -30,7 +30,7 @@ from geoaudit.checks.nulls import null_test
 from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, pair_reliance, retrieve_pairs
 from geoaudit.checks.wording import advice, headline, lowers
 from geoaudit.definitions import Relation, relate, stated
-from geoaudit.findings import CheckResult, Evidence, Hypothesis
+from geoaudit.findings import PAIRS, CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import Perturbation
 from geoaudit.statistics import PermutationTest, block_permutation
 
@@ -306,7 +306,7 @@ class ConceptReliance:
             f"called {name} {points(effect.value)} more often {interval}."
         )
         null = "the matched image without the concept; block sign flips"
-        return Evidence(2, "retrieved pairs", said, effect.value, effect.ci, effect.p, null, effect.holds)
+        return Evidence(2, PAIRS, said, effect.value, effect.ci, effect.p, null, effect.holds)
 
     def _ablated(self, case: _Case, name: str, own: Effect, gap: Effect) -> Evidence:
         where = f"with {case.artefact.label} painted on" if case.artefact else "on which the units fire most"

@@ -21,9 +21,12 @@ from dnd_core.protocols import TextEncoder
 from geoaudit.checks.base import SAID, AuditContext
 from geoaudit.checks.causal import Effect, effect_of
 
-__all__ = ["FEWEST_PAIRS", "CaptionSpace", "Pairs", "pair_reliance", "retrieve_pairs"]
+__all__ = ["ENOUGH_PAIRS", "FEWEST_PAIRS", "CaptionSpace", "Pairs", "pair_reliance", "retrieve_pairs"]
 
-FEWEST_PAIRS = 20
+# Fewer pairs prove nothing: were all eight turned, chance would do the same in one of 256 cases.
+FEWEST_PAIRS = 8
+# From so many pairs on, that they do not differ in their answers is evidence too.
+ENOUGH_PAIRS = 20
 # A pair may be at most this part of the mean distance between images of one class apart.
 CALIPER = 0.5
 # Solving an assignment grows with the cube of the images; beyond this many of a class a sample is matched.

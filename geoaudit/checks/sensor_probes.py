@@ -1,17 +1,25 @@
 """Does painting a sensor's or the sky's artefact onto an image change the class, and which units carry the change?
 
 These probes need no words: every artefact of :mod:`geoaudit.perturb` is painted on clean images in rising strength. The
-units that react most are then held at their clean mean; where that takes the effect away and matched random units do
-not, the network has units for the artefact and the finding has grade 3.
+units that carry the change are then held at their clean mean; where that takes the effect away and matched random units
+do not, the network has units for the artefact and the finding has grade 3.
+
+Where the imagery itself shows the artefact, a brush is not the only witness. The images that have it must be called the
+class more often than others of their class, and pairs of real images that differ in it must differ in their answer too;
+where they do not, the network may break under the brush, but it did not learn the shortcut. And where the brush is
+unlike the real thing, the pairs speak in its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dnd_core.probing import activate
 from geoaudit.checks.base import AuditContext
+from geoaudit.checks.carrying import between, painted_shift, reacting, towards
 from geoaudit.checks.causal import (
     MIN_EFFECT,
     Ablation,
@@ -24,19 +32,61 @@ from geoaudit.checks.causal import (
 )
 from geoaudit.checks.grouped import spoken_of
 from geoaudit.checks.nulls import null_test
+from geoaudit.checks.pairing import ENOUGH_PAIRS, Pairs, pair_reliance, retrieve_pairs
 from geoaudit.checks.wording import headline, lowers, sensor_advice
-from geoaudit.findings import PREVALENT, CheckResult, Evidence, Hypothesis
+from geoaudit.findings import PAIRS, PREVALENT, CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import PERTURBATIONS, Perturbation
-from geoaudit.statistics import block_permutation
+from geoaudit.statistics import PermutationTest, block_permutation
 
 __all__ = ["SensorProbes"]
 
-# So much of a layer, those units that react most, is held: few where the imagery never shows the artefact, for then only
-# units made for something like it can carry it; many where it does, for what was learned from it spreads.
-REACTING, SPREAD = 0.05, 0.2
 # Of an artefact that the imagery never shows, the units must carry this share of the effect themselves.
 CARRIED = 0.5
-REACTION_IMAGES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """What the imagery's own images say of an artefact that it shows: association by class, and pairs of images."""
+
+    association: PermutationTest
+    pairs: Pairs | None
+
+    def goes_with(self, target: int) -> bool:
+        """Whether the class is answered more readily where the artefact is seen, among images of one class."""
+        return float(self.association.p[target]) <= 0.05 and float(self.association.value[target]) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Units of one layer that carry an artefact to a class, held at their means; and the images that was judged on."""
+
+    layer: str
+    units: NDArray[np.int64]
+    found: Ablation
+    outside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One artefact and one class: what was done to images, and with what effect.
+
+    Attributes:
+        sweep: effect of painting by strength.
+        usual: the strength that counts.
+        effect: what the hypothesis is judged by: painted copies, or pairs where the brush is unlike the real thing.
+        rows: (n,) images behind ``effect``; ``after`` and ``before`` whether each is called the class with and without.
+        paired: effect between pairs of real images, or None where there are too few, or too few to decide.
+        real: whether ``effect`` is that of the pairs.
+    """
+
+    sweep: dict[float, Effect]
+    usual: float
+    effect: Effect
+    rows: NDArray[np.int64]
+    after: NDArray[np.float64]
+    before: NDArray[np.float64]
+    paired: Effect | None = None
+    real: bool = False
 
 
 class SensorProbes:
@@ -88,52 +138,103 @@ class SensorProbes:
                 after = context.painted(artefact.name, strength)
                 at[strength] = [reliance(context, rows, before, after, c) for c in classes]
         sweep = [{strength: effects[c] for strength, effects in sorted(at.items())} for c in classes]
-        carried = None
-        if any(effects[usual].holds for effects in sweep):
-            carried = self._reacting(context, artefact, usual)
-        return [
-            self._hypothesis(context, artefact, target, effects, usual, carried) for target, effects in enumerate(sweep)
+        sight = self._sight(context, artefact)
+        cases = [self._case(context, artefact, c, sweep[c], usual, sight) for c in classes]
+        carried = self._carried(context, artefact, cases, sight)
+        return [self._hypothesis(context, artefact, c, case, carried.get(c), sight) for c, case in enumerate(cases)]
+
+    def _case(
+        self,
+        context: AuditContext,
+        artefact: Perturbation,
+        target: int,
+        sweep: dict[float, Effect],
+        usual: float,
+        sight: _Sight | None,
+    ) -> _Case:
+        rows = context.evaluated
+        other = context.reference[rows] != target
+        called = [
+            (logits[other].argmax(axis=1) == target).astype(float)
+            for logits in (context.painted(artefact.name, usual), context.logits[rows])
         ]
+        case = _Case(sweep, usual, sweep[usual], rows[other], *called)
+        if sight is None or sight.pairs is None:
+            return case
+        paired = pair_reliance(context, sight.pairs, context.logits, target)
+        # Few pairs that agree with the brush confirm it; few that do not say nothing.
+        if paired.holds or (paired.n >= ENOUGH_PAIRS and paired.value < MIN_EFFECT):
+            case = replace(case, paired=paired)
+        if not paired.holds or case.effect.holds or not sight.goes_with(target):
+            return case
+        outside = context.reference[sight.pairs.shown] != target
+        shown, partner = sight.pairs.shown[outside], sight.pairs.other[outside]
+        after, before = ((context.predicted[of] == target).astype(float) for of in (shown, partner))
+        return replace(case, effect=paired, rows=shown, after=after, before=before, real=True)
 
-    def _reacting(
-        self, context: AuditContext, artefact: Perturbation, strength: float
-    ) -> tuple[str, NDArray[np.int64], Ablation] | None:
-        """The layer and units whose activation the artefact changes most, in their own standard deviations."""
-        infos = [info for info in context.layers if info.name != "output"]
-        if not infos:
+    def _sight(self, context: AuditContext, artefact: Perturbation) -> _Sight | None:
+        """What the images that show the artefact say; None where fewer than one in twenty of them do."""
+        said = context.shows(artefact.label)
+        if said is None or (context.prevalence(artefact.label) or 0.0) < PREVALENT:
             return None
-        rows = context.evaluated[:: max(1, len(context.evaluated) // REACTION_IMAGES)]
-        images = context.painted_images(artefact.name, strength)
-        painted = activate(context.network, infos, images.pixels(rows.tolist()), context.pooling)
-        # The last layer before the output is where a concept acts on the class most directly.
-        info = infos[-1]
-        before = np.asarray(context.activations[info.name])
-        spread = before.std(axis=0)
-        shift = (painted[info.name] - before[rows]).mean(axis=0) / np.where(spread > 1e-9, spread, np.inf)
-        seen = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
-        count = max(1, round((SPREAD if seen else REACTING) * info.units))
-        units = np.sort(np.argsort(-np.abs(shift), kind="stable")[:count])
-        (found,) = ablations(context, [{info.name: units.tolist()}], context.evaluated, images, artefact.label)
-        return None if found is None else (info.name, units, found)
-
-    def _associated(self, context: AuditContext, artefact: Perturbation, target: int) -> Evidence:
-        """Whether the imagery's own images with the artefact are called the class more often than others of their class."""
-        name, said = context.class_names[target], context.shows(artefact.label)
-        found = block_permutation(
-            context.probabilities[:, target],
-            np.zeros(len(context.images)) if said is None else said.astype(float),
-            context.blocks_of(np.arange(len(context.images))),
+        association = block_permutation(
+            context.probabilities,
+            np.repeat(said.astype(float)[:, None], context.probabilities.shape[1], axis=1),
+            context.blocks_of(np.arange(len(said))),
             n=context.draws,
             seed=context.seed,
             given=context.reference,
         )
-        value, p = float(found.value[0]), float(found.p[0])
-        holds = p <= 0.05 and value > 0
+        return _Sight(association, retrieve_pairs(context, artefact.label))
+
+    def _carried(
+        self, context: AuditContext, artefact: Perturbation, cases: Sequence[_Case], sight: _Sight | None
+    ) -> dict[int, _Held]:
+        """By class that the artefact moves images into: the units that carry it, held on the images that show it."""
+        infos = [info for info in context.layers if info.name != "output"]
+        moved = [c for c, case in enumerate(cases) if case.effect.holds and not case.real]
+        held: dict[int, _Held] = {}
+        if not infos:
+            return held
+        # The last layer before the output is where a concept acts on the class most directly.
+        info = infos[-1]
+        if moved:
+            images = context.painted_images(artefact.name, cases[moved[0]].usual)
+            shift, rows = painted_shift(context, info, images, context.evaluated)
+            if sight is None:
+                chosen = dict.fromkeys(moved, reacting(context, info, shift))
+            else:
+                chosen = towards(context, info, shift, images, rows, moved)
+            sets = [{info.name: chosen[target].tolist()} for target in moved]
+            made = ablations(context, sets, context.evaluated, images, artefact.label)
+            held |= {
+                target: _Held(info.name, chosen[target], found, context.reference[found.rows] != target)
+                for target, found in zip(moved, made, strict=True)
+                if found is not None
+            }
+        for target, case in enumerate(cases):
+            if case.real and sight is not None and sight.pairs is not None:
+                outside = context.reference[sight.pairs.shown] != target
+                shift = between(context, info, sight.pairs.shown[outside], sight.pairs.other[outside])
+                units = towards(context, info, shift, context.images, case.rows, [target])[target]
+                (found,) = ablations(context, [{info.name: units.tolist()}], case.rows, absent=artefact.label)
+                if found is not None:
+                    held[target] = _Held(info.name, units, found, np.ones(len(case.rows), dtype=bool))
+        return held
+
+    def _associated(self, context: AuditContext, artefact: Perturbation, target: int, sight: _Sight) -> Evidence:
+        """Whether the imagery's own images with the artefact are called the class more often than others of their class."""
+        value, p, holds = (
+            float(sight.association.value[target]),
+            float(sight.association.p[target]),
+            sight.goes_with(target),
+        )
         return Evidence(
             1,
             "association",
-            f"Among the images of one class, the probability of {name} {'rises' if holds else 'does not rise'} where their "
-            f"captions speak of {artefact.label} (r {value:.2f}, p {p:.3f}).",
+            f"Among the images of one class, the probability of {context.class_names[target]} "
+            f"{'rises' if holds else 'does not rise'} where their captions speak of {artefact.label} "
+            f"(r {value:.2f}, p {p:.3f}).",
             value,
             (float("nan"), float("nan")),
             p,
@@ -141,77 +242,91 @@ class SensorProbes:
             holds,
         )
 
+    def _painted(self, context: AuditContext, artefact: Perturbation, name: str, case: _Case) -> Evidence:
+        effect = case.sweep[case.usual]
+        strengths = ", ".join(f"{strength:g}: {points(e.value)}" for strength, e in case.sweep.items())
+        return Evidence(
+            2,
+            "counterfactual reliance",
+            f"Painting {artefact.label} ({artefact.words}) onto {effect.n} images that are not {name} raises the share called "
+            f"{name} by {points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}); by strength "
+            f"{strengths}.",
+            effect.value,
+            effect.ci,
+            effect.p,
+            "the same images unpainted; block sign flips",
+            effect.holds,
+        )
+
+    def _pairs(self, artefact: Perturbation, name: str, pairs: Pairs, effect: Effect) -> Evidence:
+        return Evidence(
+            2,
+            PAIRS,
+            f"In {effect.n} pairs of real images of one class other than {name}, alike but for {artefact.label} (captions agree by "
+            f"{pairs.alike:.2f} beside it, {pairs.chance:.2f} between random images of a class), the one that shows it is "
+            f"called {name} {points(effect.value)} more often (95 % interval {points(effect.ci[0])} to "
+            f"{points(effect.ci[1])}).",
+            effect.value,
+            effect.ci,
+            effect.p,
+            "the matched image without the artefact; block sign flips",
+            effect.holds,
+        )
+
+    def _ablated(
+        self, context: AuditContext, artefact: Perturbation, target: int, case: _Case, held: _Held, seen: bool
+    ) -> Evidence:
+        name = context.class_names[target]
+        spoken = spoken_of(context, held.layer, held.units.tolist())
+        among = f" ({spoken})" if spoken else ""
+        react = f"carry most of it to {name}" if seen else "react most"
+        where = f"real images that show {artefact.label}" if case.real else "painted images"
+        own, gap = held.found.drop(context, target, held.outside)
+        return Evidence(
+            3,
+            "ablation",
+            f"Holding the {len(held.units)} units of {held.layer} that {react}{among} at their mean {lowers(own.value)} the share "
+            f"called {name} among the {where} by {points(abs(own.value))}; the share is {points(gap.value)} lower than where "
+            f"matched random units are held (95 % interval {points(gap.ci[0])} to {points(gap.ci[1])}).",
+            gap.value,
+            gap.ci,
+            gap.p,
+            "random units matched in number and activation norm",
+            ablation_holds(own, gap) and (seen or own.value >= CARRIED * case.effect.value),
+        )
+
     def _hypothesis(
         self,
         context: AuditContext,
         artefact: Perturbation,
         target: int,
-        effects: dict[float, Effect],
-        usual: float,
-        carried: tuple[str, NDArray[np.int64], Ablation] | None,
+        case: _Case,
+        held: _Held | None,
+        sight: _Sight | None,
     ) -> Hypothesis:
-        name, effect = context.class_names[target], effects[usual]
-        strengths = ", ".join(f"{strength:g}: {points(e.value)}" for strength, e in effects.items())
-        evidence = [
-            Evidence(
-                2,
-                "counterfactual reliance",
-                f"Painting {artefact.label} ({artefact.words}) onto {effect.n} images that are not {name} raises the share called "
-                f"{name} by {points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}); by strength "
-                f"{strengths}.",
-                effect.value,
-                effect.ci,
-                effect.p,
-                "the same images unpainted; block sign flips",
-                effect.holds,
-            )
-        ]
-        in_imagery = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
-        if effect.holds and in_imagery:
-            evidence.insert(0, self._associated(context, artefact, target))
-        layer = ""
-        units: tuple[str, ...] = ()
-        drawn: tuple[Ablation, NDArray[np.bool_]] | None = None
-        if carried is not None and effect.holds:
-            layer, reacting, found = carried
-            spoken = spoken_of(context, layer, reacting.tolist())
-            among = f" ({spoken})" if spoken else ""
-            outside = context.reference[context.evaluated] != target
-            own, gap = found.drop(context, target, outside)
-            units = tuple(f"{layer}/{int(u)}" for u in reacting)
-            context.chance_gaps += found.chance_gaps(target, outside).tolist()
-            drawn = (found, outside)
-            evidence.append(
-                Evidence(
-                    3,
-                    "ablation",
-                    f"Holding the {len(reacting)} units of {layer} that react most{among} at their mean {lowers(own.value)} "
-                    f"the share called {name} among the painted images by {points(abs(own.value))}; the share is "
-                    f"{points(gap.value)} lower than where matched random units are held (95 % interval "
-                    f"{points(gap.ci[0])} to {points(gap.ci[1])}).",
-                    gap.value,
-                    gap.ci,
-                    gap.p,
-                    "random units matched in number and activation norm",
-                    ablation_holds(own, gap) and (in_imagery or own.value >= CARRIED * effect.value),
-                )
-            )
-        rows = context.evaluated
-        other = context.reference[rows] != target
-        after = context.painted(artefact.name, usual)
-        turned, before = after.argmax(axis=1) == target, context.predicted[rows] == target
-        fooled, steady = rows[turned & ~before & other], rows[~turned & other]
+        name, effect = context.class_names[target], case.effect
+        evidence = [self._painted(context, artefact, name, case)]
+        if effect.holds and sight is not None:
+            evidence.insert(0, self._associated(context, artefact, target, sight))
+            if case.paired is not None and sight.pairs is not None:
+                evidence.append(self._pairs(artefact, name, sight.pairs, case.paired))
+        if held is not None:
+            context.chance_gaps += held.found.chance_gaps(target, held.outside).tolist()
+            evidence.append(self._ablated(context, artefact, target, case, held, sight is not None))
+        turned = (case.after == 1) & (case.before == 0)
         area, meaning = context.area_in_sight(artefact.label, target)
         seen = area is not None and area[0] > 0
         if not seen:
-            area = context.area_of(rows, turned & ~before)
+            rows = context.evaluated
+            after = context.painted(artefact.name, case.usual).argmax(axis=1) == target
+            area = context.area_of(rows, after & (context.predicted[rows] != target))
             meaning = f"ground that would be called {name} if {artefact.label} lay on it" if area is not None else ""
         made = Hypothesis(
             rule=self.rule,
             concept=artefact.label,
             class_name=name,
-            layer=layer,
-            units=units,
+            layer="" if held is None else held.layer,
+            units=() if held is None else tuple(f"{held.layer}/{int(unit)}" for unit in held.units),
             n=effect.n,
             p=effect.p,
             evidence=tuple(evidence),
@@ -221,19 +336,35 @@ class SensorProbes:
             prevalence=context.prevalence(artefact.label),
             spurious=True,
             why="an artefact of the sensor, the sky or the processing is no part of any class",
-            examples=tuple(int(i) for i in fooled[:6]),
-            counterexamples=tuple(int(i) for i in steady[:6]),
+            examples=tuple(int(i) for i in case.rows[turned][:6]),
+            counterexamples=tuple(int(i) for i in case.rows[case.after == 0][:6]),
             area_ha=area,
             area_meaning=meaning,
             recommendation=sensor_advice(name, artefact, area, seen),
             title=headline(name, artefact.label, "artefact", effect.value),
-            limitations=(
-                f"Effects below {MIN_EFFECT:.0%} are not reported. A painted artefact stands in for a real one; at the "
-                f"strengths {', '.join(f'{s:g}' for s in artefact.strengths)} it is as strong as is usual in practice."
-            ),
+            limitations=self._limits(artefact, case),
         )
-        called = [(logits[other].argmax(axis=1) == target).astype(float) for logits in (after, context.logits[rows])]
         context.null_tests.append(
-            null_test(context, made, target, pairs=(rows[other], called[0], called[1]), effect=effect, ablation=drawn)
+            null_test(
+                context,
+                made,
+                target,
+                association=None if sight is None else sight.association.null[:, target],
+                pairs=(case.rows, case.after, case.before),
+                effect=effect,
+                ablation=None if held is None else (held.found, held.outside),
+            )
         )
         return made
+
+    def _limits(self, artefact: Perturbation, case: _Case) -> str:
+        said = f"Effects below {MIN_EFFECT:.0%} are not reported. "
+        if case.real:
+            return said + (
+                "The painted artefact hardly moves the answer, so pairs of real images were compared: what captions do not say "
+                "may differ in them too."
+            )
+        return said + (
+            f"A painted artefact stands in for a real one; at the strengths "
+            f"{', '.join(f'{s:g}' for s in artefact.strengths)} it is as strong as is usual in practice."
+        )

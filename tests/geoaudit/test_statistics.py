@@ -168,8 +168,24 @@ def test_paired_difference_sees_what_unpaired_scatter_hides():
     answer = paired_difference(after, base, blocks, n=500)
     assert answer.estimate.low > 0.2
     assert answer.estimate.high < 0.4
-    assert answer.p == pytest.approx(1 / 501)
     assert paired_difference(base, after, blocks, n=500).p == 1.0
+
+
+def test_a_clear_difference_gets_a_fine_p_value():
+    """Among a hundred hypotheses, chance that was never reached in a few hundred draws is not known well enough."""
+    clear = np.ones(80)
+    # Twenty blocks agree by chance in one of a million draws: no draw reaches that, however many are made.
+    assert paired_difference(clear, np.zeros(80), np.repeat(np.arange(20), 4), n=500).p == pytest.approx(1 / 10_501)
+    # Eight blocks do in one of 256: found out with the precision of ten such draws.
+    few = paired_difference(clear, np.zeros(80), np.repeat(np.arange(8), 10), n=100).p
+    assert few == pytest.approx(1 / 256, rel=0.6)
+
+
+def test_drawing_on_keeps_the_level():
+    rng = np.random.default_rng(3)
+    found = [paired_difference(rng.normal(size=30), np.zeros(30), n=60, seed=k).p for k in range(1500)]
+    for level in (0.002, 0.01, 0.05, 0.2):
+        assert np.mean(np.array(found) <= level) == pytest.approx(level, abs=3 * np.sqrt(level / 1500) + 0.001)
 
 
 def test_effective_sample_knows_the_extremes():

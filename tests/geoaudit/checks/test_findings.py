@@ -56,11 +56,31 @@ def test_severity_never_exceeds_the_evidence(grades, prevalence, severity) -> No
     assert finding.grade == max(grades)
 
 
-def test_a_finding_that_its_own_imagery_refutes_is_not_critical() -> None:
+@pytest.mark.parametrize(
+    ("grade", "name", "severity"),
+    [(1, "association", "minor"), (2, "retrieved pairs", "minor"), (2, "counterfactual reliance", "critical")],
+)
+def test_a_finding_that_its_own_imagery_refutes_is_minor(grade, name, severity) -> None:
+    """Real images speak louder than a brush; a brush that moves nothing does not speak against real images."""
     refuted = hypothesis(2, 3, prevalence=0.5)
-    against = Evidence(1, "association", "Seen.", -0.2, (0.0, 0.0), 0.9, "chance", False)
-    (found,) = judge([Hypothesis(**{**vars(refuted), "evidence": (against, *refuted.evidence)})])
-    assert found.severity == "major"
+    against = Evidence(grade, name, "Seen.", -0.2, (0.0, 0.0), 0.9, "chance", False)
+    (found,) = judge([Hypothesis(**{**vars(refuted), "evidence": (*refuted.evidence, against)})])
+    assert found.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("value", "prevalence", "group", "severity"),
+    [
+        (0.49, 0.0, -1, "minor"),
+        (0.51, 0.0, -1, "major"),
+        (0.49, None, -1, "major"),
+        (0.49, 0.05, -1, "critical"),
+        (0.49, 0.0, 4, "major"),
+    ],
+)
+def test_what_the_imagery_never_shows_must_move_half_of_other_ground(value, prevalence, group, severity) -> None:
+    (found,) = judge([hypothesis(2, 3, value=value, prevalence=prevalence, group=group)])
+    assert found.severity == severity
 
 
 def test_a_concept_group_needs_its_own_units_to_matter() -> None:

@@ -115,7 +115,7 @@ def test_too_few_pairs_make_no_counterfactual() -> None:
     made, _ = context(450.0, share=0.05)
     result = ConceptReliance().run(made)
     assert all(e.name != "retrieved pairs" for h in result.hypotheses for e in h.evidence)
-    assert "fewer than 20 pairs" in result.hypotheses[0].limitations
+    assert "fewer than 8 pairs" in result.hypotheses[0].limitations
 
 
 def test_no_captions_or_no_such_image_gives_no_pairs() -> None:

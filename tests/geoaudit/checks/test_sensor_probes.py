@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from geoaudit.checks.grouped import spoken_of
 from geoaudit.checks.sensor_probes import SensorProbes
 from geoaudit.findings import judge
 
-from .planted import HAZE_NAMES, planted_context
+from .planted import HAZE_NAMES, HAZE_UNITS, Classifier, context_of, network_of, planted_context, tiles
 
 ARTEFACTS = ("haze", "stripes_vertical", "blur")
 
@@ -63,6 +64,57 @@ def test_units_must_carry_half_the_effect_of_what_the_imagery_never_shows() -> N
         (haze,) = (h for h in found if h.class_name == "water")
         assert [e.grade for e in haze.evidence] == [2, 3]
         assert haze.evidence[-1].holds is holds
+
+
+def captioned(word: str, planted: float, share: float = 0.4):
+    """Tiles some of which are hazed, while their captions call that by another artefact's name."""
+    images, hazed = tiles(240, share, seed=4)
+    ground = ["smooth ground", "rough ground", "straight edges", "many bright points"]
+    captions = [
+        ", ".join(([f"{word} over part of the tile"] if shown else []) + [ground[i // 3 % 4]])
+        for i, shown in enumerate(hazed)
+    ]
+    return context_of(network_of(Classifier(planted)), images, captions=captions)
+
+
+def test_real_images_speak_where_the_brush_is_unlike() -> None:
+    """What these captions call a watermark moves the class; the painted ring does not."""
+    found = SensorProbes(("watermark",)).run(captioned("watermark", 450.0)).hypotheses
+    (water,) = (h for h in found if h.class_name == "water")
+    assert [(e.grade, e.name, e.holds) for e in water.evidence] == [
+        (1, "association", True),
+        (2, "counterfactual reliance", False),
+        (2, "retrieved pairs", True),
+        (3, "ablation", True),
+    ]
+    assert water.value == water.evidence[2].value
+    assert set(HAZE_NAMES) <= set(water.units)
+    assert "pairs of real images" in water.limitations
+    assert judge(found)[0].severity == "critical"
+
+
+def test_real_images_refute_what_only_the_brush_does() -> None:
+    """The network falls for painted haze, but on the images whose captions speak of haze it answers as on the others."""
+    context = captioned("haze", 450.0)
+    # A neighbour's caption: of the same class, with haze as often, on the wrong image.
+    context.captions = context.captions[3:] + context.captions[:3]
+    (water,) = (h for h in SensorProbes(("haze",)).run(context).hypotheses if h.class_name == "water")
+    assert [(e.name, e.holds) for e in water.evidence][1:3] == [
+        ("counterfactual reliance", True),
+        ("retrieved pairs", False),
+    ]
+    assert judge([water])[0].severity == "minor"
+
+
+def test_units_are_chosen_by_the_class_they_push_to() -> None:
+    """A unit that reacts as strongly, but speaks for another class, does not carry the artefact to this one."""
+    context = captioned("haze", 450.0)
+    head = context.network.module.head
+    with torch.no_grad():
+        head.weight[:, HAZE_UNITS[0]] = torch.tensor([30.0, 0.0, -30.0])
+    (water,) = (h for h in SensorProbes(("haze",)).run(context).hypotheses if h.class_name == "water")
+    assert HAZE_NAMES[0] not in water.units
+    assert set(HAZE_NAMES[1:]) <= set(water.units)
 
 
 def test_area_at_risk_and_advice_have_figures(planted) -> None:
