@@ -50,6 +50,15 @@ class Perturbation:
     strengths: tuple[float, ...]
     painter: Painter
 
+    @property
+    def sight(self) -> str:
+        """What to look for in imagery: the label, or those of all artefacts that share a synonym with it.
+
+        A network that leans on stripes leans on those along and across the track alike, and images of both are few enough.
+        """
+        kin = [a.label for a in PERTURBATIONS.values() if a.name != self.name and set(a.synonyms) & set(self.synonyms)]
+        return " or ".join([self.label, *kin])
+
 
 def image_seeds(pixels: Pixels, seed: int) -> list[int]:
     """One seed an image of (B, C, H, W), from ``seed`` and the image's own content only."""

@@ -61,7 +61,7 @@ def usual_strength(context: AuditContext, artefact: Perturbation) -> float:
 
     What the captions of ordinary imagery speak of is no faint trace, and a network that learned it there learned it so.
     """
-    seen = (context.prevalence(artefact.label) or 0.0) >= PREVALENT
+    seen = (context.prevalence(artefact.sight) or 0.0) >= PREVALENT
     return artefact.strengths[-1 if seen else len(artefact.strengths) // 2]
 
 
@@ -170,6 +170,7 @@ def ablations(
     rows: NDArray[np.int64],
     images: ImageSet | None = None,
     absent: str = "",
+    level: NDArray[np.int64] | None = None,
 ) -> list[Ablation | None]:
     """Hold each set of units at its probe means, and matched random ones of the same layers, all in one pass.
 
@@ -180,12 +181,14 @@ def ablations(
         images: another set with the same indices (painted copies); the probe when None.
         absent: a concept; means are then taken over the images whose captions do not speak of it. Where a third of the
             probe shows the concept, the mean over all of it is a third of the concept, and holding units there leaves it in.
+        level: images over which means are taken, where it is known; goes before ``absent``.
 
     Returns:
         One a set; None where a layer has too few other units to match.
     """
     names = sorted({name for units in sets for name in units})
-    level = _without(context, absent) if absent else None
+    if level is None and absent:
+        level = _without(context, absent)
     statistics = {name: unit_statistics(context.activations[name], level) for name in names}
     norms = {name: found.norms for name, found in statistics.items()}
     able = [all(len(chosen) * 2 <= len(norms[name]) for name, chosen in units.items()) for units in sets]

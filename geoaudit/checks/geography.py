@@ -4,7 +4,8 @@ Images of one place look alike, so a probe trained and tested in the same place 
 a random and a spatially blocked split (Roberts et al. 2017; Ploton et al. 2020). The imagery itself gives place away
 too: the same gap on the bands' means and deviations is what a network must exceed before it is said to lean on place.
 Beside it stand how much of the activation and of the error the place explains once the class is known, Moran's I of the
-error, and the area of applicability after Meyer and Pebesma (2021).
+error, and the area of applicability after Meyer and Pebesma (2021). Classes that were gathered in one part of the ground
+are tested for the look of that part (:mod:`geoaudit.checks.gathered`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from geoaudit.applicability import Applicability, applicability
 from geoaudit.autocorrelation import morans_i_points
 from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, points
+from geoaudit.checks.gathered import gathered_classes
 from geoaudit.checks.wording import area_words
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
 from geoaudit.statistics import PairedDifference, paired_difference
@@ -113,12 +115,15 @@ def split_gap(features: ArrayLike, labels: ArrayLike, blocks: ArrayLike, seed: i
 
 
 class Geography:
-    """Place against land cover, grade 1."""
+    """Place against land cover: grade 1, and up to 3 for classes that were gathered in one place."""
 
     rule = "geography"
     title = "Features that know the place rather than the land cover"
     needs: tuple[str, ...] = ("georeference", "labels")
-    cost = "twenty linear fits on the last layer's pooled activations, one reading of the images"
+    cost = (
+        "twenty linear fits on the last layer's pooled activations, one reading of the images; a dozen passes over the evaluated "
+        "images for a class gathered in one place"
+    )
     null = "the same gap on the bands' means and deviations; block sign flips"
 
     def run(self, context: AuditContext) -> CheckResult:
@@ -144,6 +149,7 @@ class Geography:
             for target in np.unique(labels)
         )
         leaning = [h.class_name for h in hypotheses if h.evidence[0].holds]
+        looks = gathered_classes(context, rows, places, where)
         gap = _difference(context, net[0], net[1], where).estimate
         wrong = (context.predicted[rows] != labels).astype(np.float64)
         error = morans_i_points(
@@ -163,17 +169,17 @@ class Geography:
             f"{max(0.0, explained_by_place(wrong, labels, where)):.0%} of the error; Moran's I beyond class "
             f"{activation:.2f} of the activation (mean over units), {error.value:.2f} of the error (p {error.p:.3f}); "
             f"{self._applicability(context, features, rows, where)}; "
-            f"{', '.join(leaning) or 'no class'} leans on place beyond what the imagery gives away"
+            f"{', '.join(leaning) or 'no class'} leans on place beyond what the imagery gives away; {_gathered_words(looks)}"
         )
         return CheckResult(
             self.rule,
             self.title,
-            "fail" if leaning else "pass",
+            "fail" if leaning or any(_leans(h) for h in looks) else "pass",
             reason,
-            len(hypotheses),
+            len(hypotheses) + len(looks),
             self.null,
             self.cost,
-            hypotheses,
+            (*hypotheses, *looks),
         )
 
     def _unsure(self, reason: str) -> CheckResult:
@@ -247,6 +253,18 @@ class Geography:
             title=f"{name} is recognised by its place",
             limitations="A gap of a linear probe on the features is association; nothing was changed in the images.",
         )
+
+
+def _leans(hypothesis: Hypothesis) -> bool:
+    return any(e.grade >= 2 and e.holds for e in hypothesis.evidence)
+
+
+def _gathered_words(looks: Sequence[Hypothesis]) -> str:
+    if not looks:
+        return "no class was gathered in one part of the ground"
+    said = ", ".join(h.class_name for h in looks)
+    leaning = ", ".join(h.class_name for h in looks if _leans(h)) or "none"
+    return f"gathered in one part of the ground: {said}; {leaning} of them predicted by how that part looks"
 
 
 def _mean_moran(places: Floats, features: Floats, labels: Ints) -> float:

@@ -21,7 +21,7 @@ from dnd_core.protocols import TextEncoder
 from geoaudit.checks.base import SAID, AuditContext
 from geoaudit.checks.causal import Effect, effect_of
 
-__all__ = ["ENOUGH_PAIRS", "FEWEST_PAIRS", "CaptionSpace", "Pairs", "pair_reliance", "retrieve_pairs"]
+__all__ = ["ENOUGH_PAIRS", "FEWEST_PAIRS", "CaptionSpace", "Pairs", "match", "pair_reliance", "retrieve_pairs"]
 
 # Fewer pairs prove nothing: were all eight turned, chance would do the same in one of 256 cases.
 FEWEST_PAIRS = 8
@@ -74,7 +74,14 @@ class CaptionSpace:
         """(images, D) what each caption says without the pieces that speak of the concept; rows of length one, or 0."""
         parts = sorted({part.content for alternative in concept_parts(concept) for part in alternative})
         about = self._index.presence(parts).max(axis=0) >= SAID * UNSAID_EXTENT if self._pieces else np.zeros(0, bool)
-        rest = self._incidence @ (self._vectors * ~about[:, None])
+        return self._said(~about)
+
+    def whole(self) -> NDArray[np.float32]:
+        """(images, D) all that each caption says; rows of length one, or 0."""
+        return self._said(np.ones(len(self._pieces), dtype=bool))
+
+    def _said(self, pieces: NDArray[np.bool_]) -> NDArray[np.float32]:
+        rest = self._incidence @ (self._vectors * pieces[:, None])
         length = np.linalg.norm(rest, axis=1, keepdims=True)
         return np.asarray(rest / np.where(length > 1e-6, length, 1), dtype=np.float32)
 
@@ -109,8 +116,6 @@ def retrieve_pairs(context: AuditContext, concept: str, rows: Ints | None = None
     Returns:
         None without captions, or where no image shows the concept or every one does.
     """
-    from scipy.optimize import linear_sum_assignment
-
     said, space = context.shows(concept), context.caption_space
     if said is None or space is None or context.captions is None:
         return None
@@ -119,35 +124,53 @@ def retrieve_pairs(context: AuditContext, concept: str, rows: Ints | None = None
         known &= np.isin(np.arange(len(known)), rows)
     if not (said & known).any() or not (~said & known).any():
         return None
-    beside = space.beside(concept)
-    rng = np.random.default_rng([context.seed, 17])
+    return match(space.beside(concept), said, context.reference, np.flatnonzero(known), context.seed)
+
+
+def match(beside: NDArray[np.float32], having: NDArray[np.bool_], kinds: Ints, rows: Ints, seed: int) -> Pairs | None:
+    """Pair images that have something with images of their kind that have not, by what captions say of them.
+
+    Args:
+        beside: (images, D) what is compared; rows of length one, or 0.
+        having: (images,) which have it.
+        kinds: (images,) only images of one kind are paired.
+        rows: images that may be used.
+        seed: of the samples drawn where a kind has very many images.
+
+    Returns:
+        None where no kind has images of both sorts.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng([seed, 17])
     shown, other, near, chance = [], [], [], []
-    for kind in np.unique(context.reference[known]):
-        mine = known & (context.reference == kind)
-        having, lacking = (_some(np.flatnonzero(mine & part), rng) for part in (said, ~said))
-        if not len(having) or not len(lacking):
+    for kind in np.unique(kinds[rows]):
+        mine = rows[kinds[rows] == kind]
+        first, second = (_some(mine[part], rng) for part in (having[mine], ~having[mine]))
+        if not len(first) or not len(second):
             continue
-        likeness = (beside[having] @ beside[lacking].T).astype(np.float64)
+        likeness = (beside[first] @ beside[second].T).astype(np.float64)
         limit = CALIPER * float((1 - likeness).mean())
         left, right = linear_sum_assignment(1 - likeness)
         kept = 1 - likeness[left, right] <= limit + 1e-9
-        shown.append(having[left[kept]])
-        other.append(lacking[right[kept]])
+        shown.append(first[left[kept]])
+        other.append(second[right[kept]])
         near.append(likeness[left[kept], right[kept]])
         chance.append(np.full(int(kept.sum()), likeness.mean()))
     if not shown:
         return None
-    first, second = np.concatenate(shown), np.concatenate(other)
-    count = int((said & known).sum())
-    alike, usual = (float(np.concatenate(part).mean()) if len(first) else float("nan") for part in (near, chance))
-    return Pairs(first.astype(np.int64), second.astype(np.int64), count - len(first), alike, usual)
+    ours, theirs = np.concatenate(shown).astype(np.int64), np.concatenate(other).astype(np.int64)
+    alike, usual = (float(np.concatenate(part).mean()) if len(ours) else float("nan") for part in (near, chance))
+    return Pairs(ours, theirs, int(having[rows].sum()) - len(ours), alike, usual)
 
 
 def _some(rows: Ints, rng: np.random.Generator) -> Ints:
     return rows if len(rows) <= MOST else np.sort(rng.choice(rows, MOST, replace=False))
 
 
-def pair_reliance(context: AuditContext, pairs: Pairs, logits: NDArray[np.float32], target: int) -> Effect:
+def pair_reliance(
+    context: AuditContext, pairs: Pairs, logits: NDArray[np.float32], target: int, everywhere: bool = False
+) -> Effect:
     """How much more often the image with the concept is called class c, over pairs whose true class is another.
 
     Args:
@@ -155,8 +178,10 @@ def pair_reliance(context: AuditContext, pairs: Pairs, logits: NDArray[np.float3
         pairs: from :func:`retrieve_pairs`.
         logits: (images, classes) answers on the whole probe.
         target: class c.
+        everywhere: count pairs of class c too: does it need the concept to be recognised? Only for concepts that are part of
+            no class, for what belongs to a class is rightly missed there.
     """
-    outside = context.reference[pairs.shown] != target
+    chosen = np.ones(len(pairs.shown), dtype=bool) if everywhere else context.reference[pairs.shown] != target
     called = logits.argmax(axis=1) == target
-    shown, other = pairs.shown[outside], pairs.other[outside]
+    shown, other = pairs.shown[chosen], pairs.other[chosen]
     return effect_of(context, shown, called[shown].astype(float), called[other].astype(float))

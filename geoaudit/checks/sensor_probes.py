@@ -46,10 +46,14 @@ CARRIED = 0.5
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
-    """What the imagery's own images say of an artefact that it shows: association by class, and pairs of images."""
+    """What the imagery's own images say of an artefact that it shows: association by class, and pairs of images.
+
+    ``leads`` says whether, of artefacts that are looked for together, this one is seen most: pairs speak for it alone.
+    """
 
     association: PermutationTest
     pairs: Pairs | None
+    leads: bool
 
     def goes_with(self, target: int) -> bool:
         """Whether the class is answered more readily where the artefact is seen, among images of one class."""
@@ -161,21 +165,21 @@ class SensorProbes:
         case = _Case(sweep, usual, sweep[usual], rows[other], *called)
         if sight is None or sight.pairs is None:
             return case
-        paired = pair_reliance(context, sight.pairs, context.logits, target)
+        paired = pair_reliance(context, sight.pairs, context.logits, target, everywhere=True)
         # Few pairs that agree with the brush confirm it; few that do not say nothing.
         if paired.holds or (paired.n >= ENOUGH_PAIRS and paired.value < MIN_EFFECT):
             case = replace(case, paired=paired)
-        if not paired.holds or case.effect.holds or not sight.goes_with(target):
+        if not paired.holds or case.effect.holds or not sight.goes_with(target) or not sight.leads:
             return case
-        outside = context.reference[sight.pairs.shown] != target
-        shown, partner = sight.pairs.shown[outside], sight.pairs.other[outside]
-        after, before = ((context.predicted[of] == target).astype(float) for of in (shown, partner))
-        return replace(case, effect=paired, rows=shown, after=after, before=before, real=True)
+        after, before = (
+            (context.predicted[of] == target).astype(float) for of in (sight.pairs.shown, sight.pairs.other)
+        )
+        return replace(case, effect=paired, rows=sight.pairs.shown, after=after, before=before, real=True)
 
     def _sight(self, context: AuditContext, artefact: Perturbation) -> _Sight | None:
         """What the images that show the artefact say; None where fewer than one in twenty of them do."""
-        said = context.shows(artefact.label)
-        if said is None or (context.prevalence(artefact.label) or 0.0) < PREVALENT:
+        said = context.shows(artefact.sight)
+        if said is None or (context.prevalence(artefact.sight) or 0.0) < PREVALENT:
             return None
         association = block_permutation(
             context.probabilities,
@@ -185,7 +189,9 @@ class SensorProbes:
             seed=context.seed,
             given=context.reference,
         )
-        return _Sight(association, retrieve_pairs(context, artefact.label))
+        kin = sorted(artefact.sight.split(" or "))
+        leader = max(kin, key=lambda label: np.count_nonzero(context.shows(label)))
+        return _Sight(association, retrieve_pairs(context, artefact.sight), leader == artefact.label)
 
     def _carried(
         self, context: AuditContext, artefact: Perturbation, cases: Sequence[_Case], sight: _Sight | None
@@ -206,7 +212,7 @@ class SensorProbes:
             else:
                 chosen = towards(context, info, shift, images, rows, moved)
             sets = [{info.name: chosen[target].tolist()} for target in moved]
-            made = ablations(context, sets, context.evaluated, images, artefact.label)
+            made = ablations(context, sets, context.evaluated, images, artefact.sight)
             held |= {
                 target: _Held(info.name, chosen[target], found, context.reference[found.rows] != target)
                 for target, found in zip(moved, made, strict=True)
@@ -214,10 +220,9 @@ class SensorProbes:
             }
         for target, case in enumerate(cases):
             if case.real and sight is not None and sight.pairs is not None:
-                outside = context.reference[sight.pairs.shown] != target
-                shift = between(context, info, sight.pairs.shown[outside], sight.pairs.other[outside])
+                shift = between(context, info, sight.pairs.shown, sight.pairs.other)
                 units = towards(context, info, shift, context.images, case.rows, [target])[target]
-                (found,) = ablations(context, [{info.name: units.tolist()}], case.rows, absent=artefact.label)
+                (found,) = ablations(context, [{info.name: units.tolist()}], case.rows, absent=artefact.sight)
                 if found is not None:
                     held[target] = _Held(info.name, units, found, np.ones(len(case.rows), dtype=bool))
         return held
@@ -233,7 +238,7 @@ class SensorProbes:
             1,
             "association",
             f"Among the images of one class, the probability of {context.class_names[target]} "
-            f"{'rises' if holds else 'does not rise'} where their captions speak of {artefact.label} "
+            f"{'rises' if holds else 'does not rise'} where their captions speak of {artefact.sight} "
             f"(r {value:.2f}, p {p:.3f}).",
             value,
             (float("nan"), float("nan")),
@@ -258,14 +263,18 @@ class SensorProbes:
             effect.holds,
         )
 
-    def _pairs(self, artefact: Perturbation, name: str, pairs: Pairs, effect: Effect) -> Evidence:
+    def _pairs(
+        self, context: AuditContext, artefact: Perturbation, target: int, pairs: Pairs, effect: Effect
+    ) -> Evidence:
+        name = context.class_names[target]
+        others = pair_reliance(context, pairs, context.logits, target)
+        among = f"; {points(others.value)} in the {others.n} pairs of other classes" if 0 < others.n < effect.n else ""
         return Evidence(
             2,
             PAIRS,
-            f"In {effect.n} pairs of real images of one class other than {name}, alike but for {artefact.label} (captions agree by "
-            f"{pairs.alike:.2f} beside it, {pairs.chance:.2f} between random images of a class), the one that shows it is "
-            f"called {name} {points(effect.value)} more often (95 % interval {points(effect.ci[0])} to "
-            f"{points(effect.ci[1])}).",
+            f"In {effect.n} pairs of real images of one class, alike but for {artefact.sight} (captions agree by {pairs.alike:.2f} "
+            f"beside it, {pairs.chance:.2f} between random images of a class), the one that shows it is called {name} "
+            f"{points(effect.value)} more often (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}{among}).",
             effect.value,
             effect.ci,
             effect.p,
@@ -280,7 +289,7 @@ class SensorProbes:
         spoken = spoken_of(context, held.layer, held.units.tolist())
         among = f" ({spoken})" if spoken else ""
         react = f"carry most of it to {name}" if seen else "react most"
-        where = f"real images that show {artefact.label}" if case.real else "painted images"
+        where = f"real images that show {artefact.sight}" if case.real else "painted images"
         own, gap = held.found.drop(context, target, held.outside)
         return Evidence(
             3,
@@ -304,17 +313,20 @@ class SensorProbes:
         held: _Held | None,
         sight: _Sight | None,
     ) -> Hypothesis:
-        name, effect = context.class_names[target], case.effect
+        name, effect, share = context.class_names[target], case.effect, case.effect.value
         evidence = [self._painted(context, artefact, name, case)]
+        if case.real and sight is not None and sight.pairs is not None:
+            # Pairs of the class itself tell whether it needs the artefact, not what becomes of other ground.
+            share = pair_reliance(context, sight.pairs, context.logits, target).value
         if effect.holds and sight is not None:
             evidence.insert(0, self._associated(context, artefact, target, sight))
             if case.paired is not None and sight.pairs is not None:
-                evidence.append(self._pairs(artefact, name, sight.pairs, case.paired))
+                evidence.append(self._pairs(context, artefact, target, sight.pairs, case.paired))
         if held is not None:
             context.chance_gaps += held.found.chance_gaps(target, held.outside).tolist()
             evidence.append(self._ablated(context, artefact, target, case, held, sight is not None))
-        turned = (case.after == 1) & (case.before == 0)
-        area, meaning = context.area_in_sight(artefact.label, target)
+        turned = (case.after == 1) & (case.before == 0) & (context.reference[case.rows] != target)
+        area, meaning = context.area_in_sight(artefact.sight, target)
         seen = area is not None and area[0] > 0
         if not seen:
             rows = context.evaluated
@@ -333,7 +345,7 @@ class SensorProbes:
             metric="reliance",
             value=effect.value,
             ci=effect.ci,
-            prevalence=context.prevalence(artefact.label),
+            prevalence=context.prevalence(artefact.sight),
             spurious=True,
             why="an artefact of the sensor, the sky or the processing is no part of any class",
             examples=tuple(int(i) for i in case.rows[turned][:6]),
@@ -341,7 +353,7 @@ class SensorProbes:
             area_ha=area,
             area_meaning=meaning,
             recommendation=sensor_advice(name, artefact, area, seen),
-            title=headline(name, artefact.label, "artefact", effect.value),
+            title=headline(name, artefact.label, "artefact", share),
             limitations=self._limits(artefact, case),
         )
         context.null_tests.append(

@@ -23,7 +23,6 @@ from geoaudit.settings import AuditSettings
 
 __all__ = ["Reading", "SharedBackends", "audit_case", "read_findings", "run_score"]
 
-PROBE_IMAGES = 560
 OPTIONS = AuditSettings(evaluated=220, draws=300, map_units=0)
 WEIGHT = {"critical": 3.0, "major": 2.0, "minor": 1.0, "info": 0.0}
 
@@ -62,14 +61,10 @@ class SharedBackends:
 
 
 def subject_of(
-    network: Network, imagery: Imagery, chips: BenchChips, seed: int, settings: DescribeConfig
+    network: Network, imagery: Imagery, chips: BenchChips, settings: DescribeConfig
 ) -> tuple[Subject, PlantedProbe, Subset]:
-    """What the auditor is handed: the network and a share of its makers' chips, the target's class among them whole."""
-    rng = np.random.default_rng([seed, 23])
-    chosen = np.arange(len(imagery.ids))
-    if len(chosen) > PROBE_IMAGES:
-        chosen = np.sort(rng.choice(chosen, PROBE_IMAGES, replace=False))
-    probe = PlantedProbe(chips, imagery.ids[chosen], imagery.planted[chosen], imagery.family)
+    """What the auditor is handed: the network and all of its makers' chips."""
+    probe = PlantedProbe(chips, imagery.ids, imagery.planted, imagery.family)
     shown, pool, held = split_subject(probe, settings, OPTIONS)
     return Subject(network, shown, pool, np.asarray(held), LAYERS), probe, shown
 
@@ -85,7 +80,7 @@ def audit_case(
     from dnd_core.backends.assembly import assemble
 
     settings = DescribeConfig(seed=seed, probing=ProbingConfig(crops=False), candidates=CandidateConfig())
-    subject, probe, shown = subject_of(network, imagery, chips, seed, settings)
+    subject, probe, shown = subject_of(network, imagery, chips, settings)
     specs = {
         "captioner": shared.captioner,
         "text_encoder": shared.encoder,

@@ -177,7 +177,6 @@ def test_a_network_is_trained_checked_audited_and_not_made_again(tmp_path, monke
     few = BenchChips(every=4)
     monkeypatch.setattr(models, "BASE_EPOCHS", 2)
     monkeypatch.setattr(models, "EPOCHS", 2)
-    monkeypatch.setattr(audits, "PROBE_IMAGES", 240)
     monkeypatch.setattr(audits, "OPTIONS", replace(audits.OPTIONS, evaluated=60, draws=100))
     case = Case("planted", "nodata wedge", 1.0, "farm", 0, "evaluation")
     monkeypatch.setattr(running, "plan", lambda *_: [case])
