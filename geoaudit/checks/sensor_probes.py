@@ -190,7 +190,8 @@ class SensorProbes:
             given=context.reference,
         )
         kin = sorted(artefact.sight.split(" or "))
-        leader = max(kin, key=lambda label: np.count_nonzero(context.shows(label)))
+        shown = {label: context.shows(label) for label in kin}
+        leader = max(kin, key=lambda label: 0 if (seen := shown[label]) is None else int(seen.sum()))
         return _Sight(association, retrieve_pairs(context, artefact.sight), leader == artefact.label)
 
     def _carried(
