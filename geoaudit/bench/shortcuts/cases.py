@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from dnd_core.errors import ConfigError
 from geoaudit.bench.shortcuts.plants import ARTEFACTS, FAMILIES
 
 __all__ = ["STRENGTHS", "Case", "Half", "Pool", "plan"]
@@ -20,7 +22,8 @@ STRENGTHS = (0.5, 0.75, 0.9, 1.0)
 TARGETS = ("farm", "meadow", "forest")
 DECOYS_A_FAMILY = 3
 CLEAN_A_SEED = 3
-TUNING_SEEDS = (100,)
+FIRST: Mapping[Half, int] = MappingProxyType({"tuning": 0, "evaluation": 10})
+"""The first seed of each half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,17 @@ def plan(seeds: int = 5, half: Half = "evaluation", quick: bool = False) -> Iter
     """The cases of one half, seed by seed, so that a bench cut short holds whole seeds.
 
     Args:
-        seeds: how many seeds of the evaluation half.
-        half: which half. No seed is in both, and the tuning half plants at two strengths only.
-        quick: one seed of two strengths, for a first look.
+        seeds: how many seeds.
+        half: which half. No seed is in both; networks, draws and shares are made alike.
+        quick: one strength only, for a first look.
     """
-    chosen = range(seeds) if half == "evaluation" else TUNING_SEEDS
-    strengths = STRENGTHS if half == "evaluation" and not quick else (0.9,)
-    for seed in chosen:
+    most = FIRST["evaluation"] - FIRST["tuning"]
+    if half == "tuning" and seeds > most:
+        raise ConfigError(
+            f"the tuning half has {most} seeds, not {seeds}: those that follow belong to the evaluation half"
+        )
+    strengths = (0.9,) if quick else STRENGTHS
+    for seed in range(FIRST[half], FIRST[half] + seeds):
         for place, (family, strength) in enumerate(itertools.product(FAMILIES, strengths)):
             # The target goes round with seed and family, so that no family is tied to one class.
             target = TARGETS[(seed + place // len(strengths)) % len(TARGETS)]
@@ -70,5 +77,5 @@ def plan(seeds: int = 5, half: Half = "evaluation", quick: bool = False) -> Iter
             yield Case("clean", "", 0.0, "", 1000 * (number + 1) + seed, half)
         for place, family in enumerate(ARTEFACTS):
             # Three of every five seeds: as many decoys as a family needs.
-            if quick or half == "tuning" or (seed + place) % 5 < DECOYS_A_FAMILY:
+            if quick or (seed + place) % 5 < DECOYS_A_FAMILY:
                 yield Case("decoy", family, 1 / 3, "", seed, half)

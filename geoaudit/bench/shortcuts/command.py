@@ -13,6 +13,7 @@ def shortcuts(
     seeds: int = 5,
     half: Literal["evaluation", "tuning"] = "evaluation",
     quick: bool = False,
+    jobs: int = 2,
     docs: Path | None = None,
     quiet: bool = False,
 ) -> None:
@@ -23,9 +24,10 @@ def shortcuts(
 
     Args:
         out: folder for networks, rows and the table.
-        seeds: seeds of the evaluation half; each makes some forty networks.
+        seeds: seeds of the half; each makes some forty networks.
         half: evaluation, or the networks that thresholds were chosen on.
         quick: one seed of one strength; minutes instead of hours.
+        jobs: networks at a time, each in a process and on a core of its own; the figures are the same whatever their number.
         docs: folder whose bench-shortcuts.md and .csv are written anew.
         quiet: no progress.
     """
@@ -39,9 +41,11 @@ def shortcuts(
 
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {seeds}")
+    if jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1, got {jobs}")
     seeds = 1 if quick else seeds
     with ProgressReport(quiet) as progress:
-        rows = run_bench(out, seeds, half, quick, progress)
+        rows = run_bench(out, seeds, half, quick, progress, jobs)
     found = summarise(rows)
     write_csv(out / "shortcuts.csv", rows)
     if docs is not None:

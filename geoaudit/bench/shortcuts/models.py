@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dnd_core.networks import Network
 
-__all__ = ["LAYERS", "as_network", "make_model"]
+__all__ = ["LAYERS", "as_network", "make_base", "make_model"]
 
 LAYERS = ("layer3", "output")
 BASE_EPOCHS, EPOCHS, BATCH, RATE = 70, 9, 64, 2e-3
@@ -76,22 +76,30 @@ def as_network(module: Any, chips: BenchChips) -> Network:
     return Network(module, _Scaled(*chips.scaling), shape, chips.channels, chips.class_names, "bench network")
 
 
+def make_base(seed: int, chips: BenchChips, folder: Path) -> Path:
+    """Where the backbone that a seed's networks start from is kept; trained first where it is not."""
+    import torch
+
+    start = seed % CASES_A_BASE
+    base = folder / f"base_{start}.safetensors"
+    if not base.is_file():
+        everything = Imagery(chips.train, np.zeros(len(chips.train), dtype=bool), "")
+        torch.manual_seed(start)
+        module = build_into(build(len(chips.channels), len(chips.class_names)))
+        _fit(module, chips, everything, start, BASE_EPOCHS, RATE)
+        _keep(module, base)
+    return base
+
+
 def make_model(case: Case, chips: BenchChips, folder: Path) -> Network:
     """The network of a case, trained now or read from ``folder``.
 
     Weights are written aside as safetensors and renamed, so a kill leaves no half model.
     """
-    import torch
     from safetensors.torch import load_file
 
     module = build(len(chips.channels), len(chips.class_names))
-    start = case.seed % CASES_A_BASE
-    base = folder / f"base_{start}.safetensors"
-    if not base.is_file():
-        everything = Imagery(chips.train, np.zeros(len(chips.train), dtype=bool), "")
-        torch.manual_seed(start)
-        _fit(build_into(module), chips, everything, start, BASE_EPOCHS, RATE)
-        _keep(module, base)
+    base = make_base(case.seed, chips, folder)
     own = folder / f"{case.name}.safetensors"
     if own.is_file():
         module.load_state_dict(load_file(own))

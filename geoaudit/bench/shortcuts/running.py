@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from geoaudit.bench.shortcuts.audits import SharedBackends, audit_case, read_fin
 from geoaudit.bench.shortcuts.cases import Case, Half, plan
 from geoaudit.bench.shortcuts.chips import BenchChips
 from geoaudit.bench.shortcuts.comparators import COMPARATORS, Material
-from geoaudit.bench.shortcuts.models import make_model
+from geoaudit.bench.shortcuts.models import CASES_A_BASE, make_base, make_model
 from geoaudit.bench.shortcuts.plants import FAMILIES
 from geoaudit.bench.shortcuts.validity import measure, repair
 from geoaudit.checks.base import AuditContext, choose_evaluated
@@ -34,38 +36,97 @@ DEPTH = 20
 
 
 def run_bench(
-    out: Path, seeds: int = 5, half: Half = "evaluation", quick: bool = False, progress: Progress | None = None
+    out: Path,
+    seeds: int = 5,
+    half: Half = "evaluation",
+    quick: bool = False,
+    progress: Progress | None = None,
+    jobs: int = 1,
 ) -> list[dict[str, Any]]:
     """Run, or go on with, all cases of a plan.
 
     Args:
         out: ``models/`` and ``cases/`` are written here; finished cases are read back, never done again.
-        seeds: seeds of the evaluation half.
+        seeds: how many seeds of the half.
         half: see :func:`geoaudit.bench.shortcuts.cases.plan`.
         quick: the short plan.
         progress: called with (stage, done, total).
+        jobs: cases at a time, each in a process of its own; their rows are the same whatever their number.
 
     Returns:
         One row a case, in the order of the plan.
     """
     cases = list(plan(seeds, half, quick))
-    folder = out / "cases"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    chips: BenchChips | None = None
-    shared: SharedBackends | None = None
-    for number, case in enumerate(cases, start=1):
-        path = folder / f"{case.name}.json"
-        if not path.is_file():
-            chips, shared = chips or BenchChips(), shared or SharedBackends.make()
-            row = run_case(case, chips, shared, out)
-            aside = path.with_suffix(".writing")
-            aside.write_text(json.dumps(row, sort_keys=True) + "\n", encoding="utf-8")
-            aside.replace(path)
-        rows.append(json.loads(path.read_text(encoding="utf-8")))
-        if progress is not None:
-            progress("networks", number, len(cases))
-    return rows
+    paths = [out / "cases" / f"{case.name}.json" for case in cases]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    told = progress or (lambda stage, done, total: None)
+    left = [(case, out) for case, path in zip(cases, paths, strict=True) if not path.is_file()]
+    told("networks", len(cases) - len(left), len(cases))
+    if jobs == 1 or len(left) < 2:
+        with _one_thread():
+            for number, (case, _) in enumerate(left, start=1):
+                _finish(case, out)
+                told("networks", len(cases) - len(left) + number, len(cases))
+    else:
+        _in_processes(left, jobs, lambda done: told("networks", len(cases) - len(left) + done, len(cases)))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _in_processes(left: Sequence[tuple[Case, Path]], jobs: int, told: Callable[[int], None]) -> None:
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    # Forked torch hangs; a fresh process shares nothing with this one.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _alone) as pool:
+        try:
+            first = {case.seed % CASES_A_BASE: (case, out) for case, out in left}
+            # Backbones before the networks that start from them, or two processes would train the same one.
+            for waiting in [pool.submit(_base, *given) for given in first.values()]:
+                waiting.result()
+            for done, waiting in enumerate(as_completed([pool.submit(_finish, *given) for given in left]), start=1):
+                waiting.result()
+                told(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _alone() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread a network, as in a process of its own: the order in which threads add would change the last digits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _materials() -> tuple[BenchChips, SharedBackends]:
+    """The chips and backends of a process, made once."""
+    return BenchChips(), SharedBackends.make()
+
+
+def _base(case: Case, out: Path) -> None:
+    make_base(case.seed, _materials()[0], out / "models")
+
+
+def _finish(case: Case, out: Path) -> None:
+    """Run a case and write its row aside, then rename it."""
+    row = run_case(case, *_materials(), out)
+    path = out / "cases" / f"{case.name}.json"
+    aside = path.with_suffix(".writing")
+    aside.write_text(json.dumps(row, sort_keys=True) + "\n", encoding="utf-8")
+    aside.replace(path)
 
 
 def run_case(case: Case, chips: BenchChips, shared: SharedBackends, out: Path) -> dict[str, Any]:

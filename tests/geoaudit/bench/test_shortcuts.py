@@ -75,15 +75,17 @@ def test_the_plan_is_whole_seed_by_seed_and_the_halves_are_apart():
     assert len({case.name for case in cases}) == len(cases)
     planted = [case for case in cases if case.pool == "planted"]
     assert {(c.family, c.strength, c.seed) for c in planted} == {
-        (f, s, n) for f in FAMILIES for s in STRENGTHS for n in range(5)
+        (f, s, n) for f in FAMILIES for s in STRENGTHS for n in range(10, 15)
     }
     assert {case.target for case in planted} == set(TARGETS)
     assert [case.seed % 1000 for case in cases] == sorted(case.seed % 1000 for case in cases)
     decoys = [case.family for case in cases if case.pool == "decoy"]
     assert all(decoys.count(family) == 3 for family in ARTEFACTS)
     assert sum(case.pool == "clean" for case in cases) == 20
-    tuning = list(plan(half="tuning"))
+    tuning = list(plan(10, half="tuning"))
     assert not {case.seed % 1000 for case in tuning} & {case.seed % 1000 for case in cases}
+    with pytest.raises(ConfigError, match="the tuning half has 10 seeds, not 11"):
+        list(plan(11, half="tuning"))
     assert len(list(plan(1, quick=True))) < 25
 
 
@@ -191,6 +193,18 @@ def test_a_network_is_trained_checked_audited_and_not_made_again(tmp_path, monke
 
     monkeypatch.setattr(SharedBackends, "make", lambda: pytest.fail("a finished case was run again"))
     assert running.run_bench(tmp_path, 1) == [row]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_processes_say_what_one_says(tmp_path, monkeypatch):
+    cases = [Case("planted", "offset", 1.0, "farm", 10, "evaluation"), Case("clean", "", 0.0, "", 1010, "evaluation")]
+    monkeypatch.setattr(running, "plan", lambda *_: cases)
+    told = []
+    one = running.run_bench(tmp_path / "one", 1, progress=lambda *said: told.append(said))
+    two = running.run_bench(tmp_path / "two", 1, progress=lambda *said: told.append(said), jobs=2)
+    assert one == two
+    assert told == [("networks", done, 2) for done in (0, 1, 2, 0, 1, 2)]
 
 
 @pytest.mark.slow
