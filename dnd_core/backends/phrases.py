@@ -16,7 +16,7 @@ Phrase = tuple[str, ...]
 
 _CLAUSE_END = re.compile(r"[,.;:!?()\[\]\"\n|]+|\s-+\s")
 # How much of an image a thing covers is not what it is.
-_EXTENT = re.compile(r"\bover (?:all|most|half|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b")
+_EXTENT = re.compile(r"\bover (?:all|most|half|a third|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b")
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 
 # Denial reaches to the end of its clause ("without clouds or haze").
