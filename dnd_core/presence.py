@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "Clause", "caption_vectors", "clauses", "combine", "concept_parts", "presence"]
+__all__ = ["EXTENTS", "CaptionIndex", "Clause", "caption_vectors", "clauses", "combine", "concept_parts", "extent_of", "presence"]
 
 EXTENTS: Mapping[str, float] = MappingProxyType(
     {
@@ -90,6 +90,12 @@ class Clause:
 def _plain(text: str) -> str:
     """Lower case, and "no data" as one word so that it is not read as a denial of data."""
     return re.sub(r"\bno[- ]data\b", "nodata", text.lower().replace("-", " "))
+
+
+def extent_of(clause: str) -> float:
+    """The weight of the first word of extent in a clause, :data:`UNSAID_EXTENT` where there is none."""
+    found = _EXTENT.search(clause.lower())
+    return EXTENTS[found[1]] if found else UNSAID_EXTENT
 
 
 def _tidy(text: str) -> str:

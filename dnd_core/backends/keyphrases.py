@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnd_core.backends.contrast import Tally, Weighing
-from dnd_core.backends.phrases import Phrase, phrases_of
+from dnd_core.backends.phrases import Phrase, said_of
 from dnd_core.errors import ConfigError
 from dnd_core.protocols import Evidence, TextEncoder
 from dnd_core.types import Candidate
@@ -36,6 +36,11 @@ _COMPOUNDS = ("and", "or", "without", "no")
 _COST = 1.2
 # A compound that correlates this much better with the activation than either part is worth asking about.
 _CLEARLY = 0.03
+# Fewer captions than this follow nothing; what a word must add to a correlation to be worth proposing; and how many of
+# the candidates are left to what the unit's first images say.
+_ENOUGH = 3
+_WORD = 0.01
+_OWN_PLACES = 2
 # In the MMR space a candidate's worth is a coordinate of its own, this long at most; the rest is its meaning.
 _WORTH_LENGTH = 0.6
 
@@ -66,32 +71,47 @@ class _Corpus:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._ids: dict[Phrase, int] = {}
-        self._captions: dict[str, NDArray[np.int64]] = {}
-        self._groups: dict[tuple[str, ...], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._captions: dict[str, tuple[NDArray[np.int64], Floats]] = {}
+        self._groups: dict[tuple[str, ...], tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = {}
         self.words: list[Phrase] = []
         self.surfaces: list[str] = []
 
-    def _caption(self, caption: str) -> NDArray[np.int64]:
+    def _caption(self, caption: str) -> tuple[NDArray[np.int64], Floats]:
         known = self._captions.get(caption)
         if known is None:
-            ids = []
-            for words, surface in phrases_of(caption, self._longest).items():
+            ids, extents = [], []
+            for words, said in said_of(caption, self._longest).items():
                 if words not in self._ids:
                     self._ids[words] = len(self.words)
                     self.words.append(words)
-                    self.surfaces.append(surface)
+                    self.surfaces.append(said.surface)
                 ids.append(self._ids[words])
-            known = self._captions[caption] = np.asarray(ids, dtype=np.int64)
+                extents.append(said.extent)
+            known = np.asarray(ids, dtype=np.int64), np.asarray(extents, dtype=np.float64)
+            self._captions[caption] = known
         return known
 
     def group(self, captions: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row of the caption, phrase) for every phrase of every caption of a group."""
         known = self._groups.get(captions)
         if known is None:
-            ids = [self._caption(caption) for caption in captions]
-            rows = np.repeat(np.arange(len(ids)), [len(row) for row in ids])
-            known = self._groups[captions] = (rows, np.concatenate([np.empty(0, dtype=np.int64), *ids]))
-        return known
+            found = [self._caption(caption) for caption in captions]
+            rows = np.repeat(np.arange(len(found)), [len(ids) for ids, _ in found])
+            ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
+            known = rows, ids, np.concatenate([np.empty(0), *(extents for _, extents in found)])
+            self._groups[captions] = known
+        return known[:2]
+
+    def extents(self, captions: tuple[str, ...], phrases: Sequence[int]) -> Floats:
+        """(captions, phrases) how much of each image its caption says a phrase to cover, 0 where it does not say it."""
+        self.group(captions)
+        rows, ids, extents = self._groups[captions]
+        position = np.full(len(self.words), -1, dtype=np.int64)
+        position[np.asarray(phrases, dtype=np.int64)] = np.arange(len(phrases))
+        inside = position[ids] >= 0
+        answer = np.zeros((len(captions), len(phrases)))
+        answer[rows[inside], position[ids[inside]]] = extents[inside]
+        return answer
 
     def held(self, captions: tuple[str, ...], phrases: Sequence[int]) -> NDArray[np.bool_]:
         """(captions, phrases) bool: which captions hold which phrases."""
@@ -186,17 +206,104 @@ class Keyphrases:
         for item in evidence:
             for captions in (item.captions, item.contrast, item.background):
                 corpus.group(captions)
-        found = [self._statements(item, corpus) for item in evidence]
+        found, leading = [], []
+        for item in evidence:
+            follow = self._following(item, corpus)
+            said = {statement.label for statement in follow}
+            found.append([*follow, *(s for s in self._statements(item, corpus) if s.label not in said)])
+            leading.append(len(follow))
         texts = sorted({corpus.surfaces[part] for statements in found for s in statements for part in s.parts})
         if not texts:
             return [[] for _ in evidence]
         rows = self.encoder.encode_texts(texts)
         meaning = {text: row.astype(np.float64) for text, row in zip(texts, rows, strict=True)}
         answers = []
-        for statements, item in zip(found, evidence, strict=True):
-            meanings = [np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements]
-            answers.append(self._choose(statements, item, n, meanings))
+        for statements, item, lead in zip(found, evidence, leading, strict=True):
+            meanings = [np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements[lead:]]
+            chosen = [_candidate(s, item) for s in statements[:lead][: n - min(_OWN_PLACES, len(statements) - lead)]]
+            chosen += self._choose(statements[lead:], item, n - len(chosen), meanings) if len(chosen) < n else []
+            answers.append(chosen)
         return answers
+
+    def _following(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
+        """What follows the unit's activation best over the background, of every kind the one that follows it most.
+
+        The first images alone cannot tell what a unit's amount goes with, nor a second meaning that they do not show.
+        Extents count as in :mod:`dnd_core.presence`: the smaller of two for "and", the larger for "or".
+        """
+        a = np.asarray(item.activations, dtype=np.float64)
+        if len(a) < _ENOUGH or a.std() < 1e-9:
+            return []
+        rows, ids = corpus.group(item.background)
+        counts = np.bincount(ids, minlength=len(corpus.words))
+        known = np.flatnonzero((counts >= _ENOUGH) & (counts <= len(a) - _ENOUGH))
+        if not len(known):
+            return []
+        # A fragment that is said in the same captions as a longer phrase is that phrase.
+        table = corpus.extents(item.background, known.tolist())
+        whole = self._wholes(table, [corpus.words[i] for i in known])
+        known, table = known[whole], table[:, whole]
+        r = _follow(a, table)
+        order = sorted(range(len(known)), key=lambda k: (-round(float(r[k]), 9), corpus.surfaces[known[k]]))
+        best = [k for k in order if r[k] > 0][:_SHORTLIST]
+        worst = [k for k in order[::-1] if r[k] < 0 and corpus.words[known[k]][0] != "no"][:_MISSING]
+        found: dict[str, tuple[float, _Statement]] = {}
+
+        def consider(kind: str, label: str, value: float, parts: tuple[int, ...]) -> None:
+            worth = value - _WORD * len(label.split())
+            if value > 0 and len(label.split()) <= self.longest and (kind not in found or worth > found[kind][0]):
+                support = int(sum(bool(x) for x in self._true(kind, parts, corpus, item.captions)))
+                found[kind] = worth, _Statement(label, value, support, parts, kind)
+
+        surface = [corpus.surfaces[i] for i in known]
+        for k in best:
+            consider("", surface[k], float(r[k]), (int(known[k]),))
+        if "no" in self.compounds:
+            for k in worst:
+                consider("no", f"no {surface[k]}", -float(r[k]), (int(known[k]),))
+        x, y = table[:, best], table[:, worst]
+        for kind, joined, others in (
+            ("and", np.minimum(x[:, :, None], x[:, None, :]), best),
+            ("or", np.maximum(x[:, :, None], x[:, None, :]), best),
+            ("without", np.minimum(x[:, :, None], 1 - y[:, None, :]), worst),
+        ):
+            if kind not in self.compounds or not joined.size:
+                continue
+            values = _follow(a, joined.reshape(len(a), -1)).reshape(joined.shape[1:])
+            for i, j in np.argwhere(values > 0).tolist():
+                first, second = best[i], others[j]
+                mine, other = set(corpus.words[known[first]]), set(corpus.words[known[second]])
+                if (kind != "without" and i >= j) or mine <= other or other <= mine:
+                    continue
+                said = [surface[first], surface[second]]
+                label = f" {kind} ".join(said if kind == "without" else sorted(said))
+                consider(kind, label, float(values[i, j]), (int(known[first]), int(known[second])))
+        least = found[""][0] if "" in found else 0.0
+        kept = [pair for kind, pair in found.items() if not kind or pair[0] > least]
+        kept.sort(key=lambda pair: (-round(pair[0], 9), pair[1].label))
+        return [statement for _, statement in kept]
+
+    @staticmethod
+    def _wholes(table: Floats, words: list[Phrase]) -> list[int]:
+        """Columns without those of fragments ("open") that are said wherever, and only where, a longer phrase is."""
+        same: dict[bytes, list[int]] = {}
+        for k, column in enumerate(np.ascontiguousarray(table.T)):
+            same.setdefault(column.tobytes(), []).append(k)
+        return sorted(
+            k
+            for group in same.values()
+            for k in group
+            if not any(j != k and len(words[j]) > len(words[k]) and _inside(words[k], words[j]) for j in group)
+        )
+
+    @staticmethod
+    def _true(kind: str, parts: tuple[int, ...], corpus: _Corpus, captions: tuple[str, ...]) -> NDArray[np.bool_]:
+        held = corpus.held(captions, list(parts))
+        if kind == "or":
+            return np.asarray(held.any(axis=1))
+        if kind == "no":
+            return ~held[:, 0]
+        return held[:, 0] & ~held[:, 1] if kind == "without" else np.asarray(held.all(axis=1))
 
     def _statements(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
         """Everything worth saying about one evidence, most worthy first, at most a shortlist of it."""
@@ -379,7 +486,19 @@ class Keyphrases:
         best = statements[picked[0]]
         halves = [i for i, s in enumerate(statements) if best.kind == "or" and not s.kind and s.parts[0] in best.parts]
         picked = list(dict.fromkeys([picked[0], *halves, *picked[1:]]))[:n]
-        return [Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in (statements[i] for i in picked)]
+        return [_candidate(statements[i], item) for i in picked]
+
+
+def _candidate(statement: _Statement, item: Evidence) -> Candidate:
+    return Candidate(statement.label, statement.support, round(statement.worth, 6), item.meaning)
+
+
+def _follow(activations: Floats, columns: Floats) -> Floats:
+    """Pearson correlation of (B,) with each of (B, P); 0 for constant columns."""
+    a = activations - activations.mean()
+    c = columns - columns.mean(axis=0)
+    length = np.sqrt((c**2).sum(axis=0)) * np.sqrt((a**2).sum())
+    return np.divide(a @ c, length, out=np.zeros(columns.shape[1]), where=length > 1e-9)
 
 
 def _inside(words: Phrase, longer: Phrase) -> bool:
