@@ -54,12 +54,6 @@ NOUNS: dict[str, _Noun] = {
 }
 """The words of each cover but nodata, which :func:`phrases` says by its shape."""
 
-SUMS: dict[str, tuple[str, ...]] = {
-    "vegetation": ("dense vegetation", "forest", "green vegetation"),
-    "dry ground": ("built-up", "sand", "dry grassland", "bare soil"),
-}
-"""Clauses that sum up several covers, so that there are words for all that is green and all that is dry."""
-
 _EXTENTS = (
     (0.88, "over all of"), (0.63, "over most of"), (0.4, "over half of"), (0.24, "over a third of"), (0.12, "over part of"),
 )  # fmt: skip
@@ -153,8 +147,8 @@ def _covers(m: SatelliteMeasures, index: int) -> list[Phrase]:
         if noun.coloured:
             words = f"{COLOURS[int(m.colour[index, place])]} {words}"
         said.append(Phrase(f"{words} {extent(share)}", 0.3 + noun.weight + 0.55 * share))
-    for words, kinds in SUMS.items():
-        share = min(sum(float(m.cover[index, COVERS.index(kind)]) for kind in kinds) / max(present, 1e-6), 1.0)
+    # Words for all that is green and all that is dry, which no single cover is.
+    for words, share in (("vegetation", float(m.green[index])), ("dry ground", float(m.dry[index]))):
         if share >= 0.04:
             said.append(Phrase(f"{words} {extent(share)}", 0.3 + 0.5 * share))
     return said

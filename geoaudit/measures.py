@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dnd_core.backends.colours import COLOURS, lab_pixels, name_pixels
 from dnd_core.backends.textures import Texture, blobs, texture
-from geoaudit.cover import COVERS, classify, clear, known_pixels
+from geoaudit.cover import COVERS, classify, clear, green_and_dry, known_pixels
 from geoaudit.flaws import Flaws, find_flaws, without_stripes
 
 __all__ = ["SatelliteMeasures", "measures"]
@@ -40,6 +40,7 @@ class SatelliteMeasures:
         line_dark: (N,) bool, that line is darker than both its sides.
         line_direction: (N,) degrees in [0, 180), 0 horizontal.
         points: (N,) pixels much brighter than all around them, per thousand.
+        green, dry: (N,) share of the known pixels that are green or dry, whatever covers them.
         bright, dark: (N,) share of the known pixels that are bright or dark in the rendering.
         rough, smooth: (N,) share of them that differ much, or hardly, from the pixels around them.
         flaws: flaws of the imagery.
@@ -60,6 +61,8 @@ class SatelliteMeasures:
     line_dark: NDArray[np.bool_]
     line_direction: Array
     points: Array
+    green: Array
+    dry: Array
     bright: Array
     dark: Array
     rough: Array
@@ -111,6 +114,7 @@ def measures(
     straight, edges = _edges(light)
     line, dark, direction = _lines(light)
     spread = _spread(light)
+    green, dry = green_and_dry(ground, covers)
 
     def share(mask: NDArray[np.bool_]) -> Array:
         """Of the known pixels of each tile."""
@@ -131,6 +135,8 @@ def measures(
         line_dark=dark,
         line_direction=direction,
         points=_points(ground.raw["G"]) if count else np.zeros(0, dtype=np.float32),
+        green=share(green),
+        dry=share(dry),
         bright=share(light > _BRIGHT),
         dark=share(light < _DARK),
         rough=share(spread > _ROUGH),
