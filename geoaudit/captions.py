@@ -57,7 +57,7 @@ NOUNS: dict[str, _Noun] = {
 _EXTENTS = (
     (0.88, "over all of"), (0.63, "over most of"), (0.4, "over half of"), (0.24, "over a third of"), (0.12, "over part of"),
 )  # fmt: skip
-_LARGE = 0.35
+_LARGE = 0.12
 _COARSE_STEP = 0.0155
 
 
