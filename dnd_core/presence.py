@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "Clause", "caption_vectors", "clauses", "combine", "concept_parts", "extent_of", "presence"]
+__all__ = [
+    "EXTENTS",
+    "CaptionIndex",
+    "Clause",
+    "caption_vectors",
+    "clauses",
+    "combine",
+    "concept_parts",
+    "extent_of",
+    "presence",
+]
 
 EXTENTS: Mapping[str, float] = MappingProxyType(
     {

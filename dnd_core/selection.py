@@ -21,10 +21,11 @@ from dnd_core.types import Candidate, ScoredLabel
 
 __all__ = ["SCORES", "Gallery", "collect", "lead_errors", "rank_candidates", "simplest_first", "write_pngs"]
 
-import os
-DENIED = float(os.environ.get("DENIED", "0.5"))
-SURE = float(os.environ.get("SURE", "0.7"))
-WORTH = float(os.environ.get("WORTH", "0.01"))
+DENIED = 0.5
+"""How much more a label says by denying a thing than by naming it: what is not there is told seldom and means little."""
+SURE, WORTH = 0.7, 0.02
+"""A simpler label is as good within so many standard errors of the best one's lead, or so much a thing it says less."""
+
 SCORES = (*scoring.SCORES, "simulation")
 """The paper's four scores, and the correlation of a concept's presence with the activation over explaining images."""
 
@@ -219,15 +220,15 @@ def simplest_first(
     shown: NDArray[np.float64],
     errors: NDArray[np.floating],
 ) -> NDArray[np.int64]:
-    """Candidates by simulation, except that the shortest of those as good as the best comes first.
+    """Candidates by simulation, except that the simplest of those as good as the best comes first.
 
     As good is one that the best is ahead of by no more than :data:`SURE` standard errors of the lead, or by less than
-    :data:`WORTH` for each word it has more (after the one-standard-error rule of Breiman et al. 1984): a longer label must
-    earn its words. Among equally short ones the concept images decide.
+    :data:`WORTH` for each thing it says more (after the one-standard-error rule of Breiman et al. 1984): what more is said must
+    be earned. Among equally simple ones the concept images decide.
 
     Args:
         simulation: (J,) correlations.
-        words: (J,) length of each label.
+        words: (J,) :func:`complexity` of each label.
         shown: (J,) the paper's score on concept images, higher is better.
         errors: (J,) standard error of the lead of the best over each, from :func:`lead_errors`.
 

@@ -204,7 +204,7 @@ def _spread(light: Array) -> Array:
     from scipy.ndimage import uniform_filter
 
     mean, square = (uniform_filter(each, size=(0, 3, 3), mode="nearest") for each in (light, light * light))
-    return np.sqrt(np.maximum(square - mean * mean, 0))
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), dtype=np.float32)
 
 
 def _points(band: Array) -> Array:

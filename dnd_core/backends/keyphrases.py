@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnd_core.backends.contrast import Tally, Weighing
-from dnd_core.backends.phrases import Phrase, said_of
+from dnd_core.backends.corpus import Corpus, Statement, inside
+from dnd_core.backends.following import following
 from dnd_core.errors import ConfigError
 from dnd_core.protocols import Evidence, TextEncoder
 from dnd_core.types import Candidate
@@ -36,92 +36,10 @@ _COMPOUNDS = ("and", "or", "without", "no")
 _COST = 1.2
 # A compound that correlates this much better with the activation than either part is worth asking about.
 _CLEARLY = 0.03
-# Fewer captions than this follow nothing; what a word must add to a correlation to be worth proposing; and how many of
-# the candidates are left to what the unit's first images say.
-_ENOUGH = 3
-_WORD = 0.01
+# How many of the candidates are left to what the unit's first images say.
 _OWN_PLACES = 2
 # In the MMR space a candidate's worth is a coordinate of its own, this long at most; the rest is its meaning.
 _WORTH_LENGTH = 0.6
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """Something true or false of a caption.
-
-    Attributes:
-        label: its words.
-        worth: what saying it gains, less its price, in nats.
-        support: how many of the unit's captions it is true of.
-        parts: the phrases in it; the first one and the kind make its family, of which one is proposed.
-        kind: "" for a plain phrase, else one of the compounds.
-
-    """
-
-    label: str
-    worth: float
-    support: int
-    parts: tuple[int, ...]
-    kind: str = ""
-
-
-class _Corpus:
-    """The phrases of every distinct caption, as integers in order of first appearance."""
-
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._ids: dict[Phrase, int] = {}
-        self._captions: dict[str, tuple[NDArray[np.int64], Floats]] = {}
-        self._groups: dict[tuple[str, ...], tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = {}
-        self.words: list[Phrase] = []
-        self.surfaces: list[str] = []
-
-    def _caption(self, caption: str) -> tuple[NDArray[np.int64], Floats]:
-        known = self._captions.get(caption)
-        if known is None:
-            ids, extents = [], []
-            for words, said in said_of(caption, self._longest).items():
-                if words not in self._ids:
-                    self._ids[words] = len(self.words)
-                    self.words.append(words)
-                    self.surfaces.append(said.surface)
-                ids.append(self._ids[words])
-                extents.append(said.extent)
-            known = np.asarray(ids, dtype=np.int64), np.asarray(extents, dtype=np.float64)
-            self._captions[caption] = known
-        return known
-
-    def group(self, captions: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row of the caption, phrase) for every phrase of every caption of a group."""
-        known = self._groups.get(captions)
-        if known is None:
-            found = [self._caption(caption) for caption in captions]
-            rows = np.repeat(np.arange(len(found)), [len(ids) for ids, _ in found])
-            ids = np.concatenate([np.empty(0, dtype=np.int64), *(ids for ids, _ in found)])
-            known = rows, ids, np.concatenate([np.empty(0), *(extents for _, extents in found)])
-            self._groups[captions] = known
-        return known[:2]
-
-    def extents(self, captions: tuple[str, ...], phrases: Sequence[int]) -> Floats:
-        """(captions, phrases) how much of each image its caption says a phrase to cover, 0 where it does not say it."""
-        self.group(captions)
-        rows, ids, extents = self._groups[captions]
-        position = np.full(len(self.words), -1, dtype=np.int64)
-        position[np.asarray(phrases, dtype=np.int64)] = np.arange(len(phrases))
-        inside = position[ids] >= 0
-        answer = np.zeros((len(captions), len(phrases)))
-        answer[rows[inside], position[ids[inside]]] = extents[inside]
-        return answer
-
-    def held(self, captions: tuple[str, ...], phrases: Sequence[int]) -> NDArray[np.bool_]:
-        """(captions, phrases) bool: which captions hold which phrases."""
-        rows, ids = self.group(captions)
-        position = np.full(len(self.words), -1, dtype=np.int64)
-        position[np.asarray(phrases, dtype=np.int64)] = np.arange(len(phrases))
-        inside = position[ids] >= 0
-        answer = np.zeros((len(captions), len(phrases)), dtype=bool)
-        answer[rows[inside], position[ids[inside]]] = True
-        return answer
 
 
 class Keyphrases:
@@ -179,7 +97,7 @@ class Keyphrases:
     def fingerprint(self) -> str:
         """What decides the candidates: version of the rules, options, encoder."""
         encoder = getattr(self.encoder, "fingerprint", type(self.encoder).__qualname__)
-        options = (3, self.diversity, self.compounds, self.longest, self.centrality, encoder)
+        options = (4, self.diversity, self.compounds, self.longest, self.centrality, encoder)
         return hashlib.sha256(repr(options).encode()).hexdigest()
 
     def check(self) -> None:
@@ -202,13 +120,13 @@ class Keyphrases:
             A list an evidence, empty where nothing is worth saying. ``support`` is the number of the unit's captions
             that a label is true of, ``contrast`` its worth in nats, above 0.
         """
-        corpus = _Corpus(self.longest)
+        corpus = Corpus(self.longest)
         for item in evidence:
             for captions in (item.captions, item.contrast, item.background):
                 corpus.group(captions)
         found, leading = [], []
         for item in evidence:
-            follow = self._following(item, corpus)
+            follow = following(item, corpus, self.compounds, self.longest)
             said = {statement.label for statement in follow}
             found.append([*follow, *(s for s in self._statements(item, corpus) if s.label not in said)])
             leading.append(len(follow))
@@ -219,93 +137,15 @@ class Keyphrases:
         meaning = {text: row.astype(np.float64) for text, row in zip(texts, rows, strict=True)}
         answers = []
         for statements, item, lead in zip(found, evidence, leading, strict=True):
-            meanings = [np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements[lead:]]
+            meanings = [
+                np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements[lead:]
+            ]
             chosen = [_candidate(s, item) for s in statements[:lead][: n - min(_OWN_PLACES, len(statements) - lead)]]
             chosen += self._choose(statements[lead:], item, n - len(chosen), meanings) if len(chosen) < n else []
             answers.append(chosen)
         return answers
 
-    def _following(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
-        """What follows the unit's activation best over the background, of every kind the one that follows it most.
-
-        The first images alone cannot tell what a unit's amount goes with, nor a second meaning that they do not show.
-        Extents count as in :mod:`dnd_core.presence`: the smaller of two for "and", the larger for "or".
-        """
-        a = np.asarray(item.activations, dtype=np.float64)
-        if len(a) < _ENOUGH or a.std() < 1e-9:
-            return []
-        rows, ids = corpus.group(item.background)
-        counts = np.bincount(ids, minlength=len(corpus.words))
-        known = np.flatnonzero((counts >= _ENOUGH) & (counts <= len(a) - _ENOUGH))
-        if not len(known):
-            return []
-        # A fragment that is said in the same captions as a longer phrase is that phrase.
-        table = corpus.extents(item.background, known.tolist())
-        whole = self._wholes(table, [corpus.words[i] for i in known])
-        known, table = known[whole], table[:, whole]
-        r = _follow(a, table)
-        order = sorted(range(len(known)), key=lambda k: (-round(float(r[k]), 9), corpus.surfaces[known[k]]))
-        best = [k for k in order if r[k] > 0][:_SHORTLIST]
-        worst = [k for k in order[::-1] if r[k] < 0 and corpus.words[known[k]][0] != "no"][:_MISSING]
-        found: dict[str, tuple[float, _Statement]] = {}
-
-        def consider(kind: str, label: str, value: float, parts: tuple[int, ...]) -> None:
-            worth = value - _WORD * len(label.split())
-            if value > 0 and len(label.split()) <= self.longest and (kind not in found or worth > found[kind][0]):
-                support = int(sum(bool(x) for x in self._true(kind, parts, corpus, item.captions)))
-                found[kind] = worth, _Statement(label, value, support, parts, kind)
-
-        surface = [corpus.surfaces[i] for i in known]
-        for k in best:
-            consider("", surface[k], float(r[k]), (int(known[k]),))
-        if "no" in self.compounds:
-            for k in worst:
-                consider("no", f"no {surface[k]}", -float(r[k]), (int(known[k]),))
-        x, y = table[:, best], table[:, worst]
-        for kind, joined, others in (
-            ("and", np.minimum(x[:, :, None], x[:, None, :]), best),
-            ("or", np.maximum(x[:, :, None], x[:, None, :]), best),
-            ("without", np.minimum(x[:, :, None], 1 - y[:, None, :]), worst),
-        ):
-            if kind not in self.compounds or not joined.size:
-                continue
-            values = _follow(a, joined.reshape(len(a), -1)).reshape(joined.shape[1:])
-            for i, j in np.argwhere(values > 0).tolist():
-                first, second = best[i], others[j]
-                mine, other = set(corpus.words[known[first]]), set(corpus.words[known[second]])
-                if (kind != "without" and i >= j) or mine <= other or other <= mine:
-                    continue
-                said = [surface[first], surface[second]]
-                label = f" {kind} ".join(said if kind == "without" else sorted(said))
-                consider(kind, label, float(values[i, j]), (int(known[first]), int(known[second])))
-        least = found[""][0] if "" in found else 0.0
-        kept = [pair for kind, pair in found.items() if not kind or pair[0] > least]
-        kept.sort(key=lambda pair: (-round(pair[0], 9), pair[1].label))
-        return [statement for _, statement in kept]
-
-    @staticmethod
-    def _wholes(table: Floats, words: list[Phrase]) -> list[int]:
-        """Columns without those of fragments ("open") that are said wherever, and only where, a longer phrase is."""
-        same: dict[bytes, list[int]] = {}
-        for k, column in enumerate(np.ascontiguousarray(table.T)):
-            same.setdefault(column.tobytes(), []).append(k)
-        return sorted(
-            k
-            for group in same.values()
-            for k in group
-            if not any(j != k and len(words[j]) > len(words[k]) and _inside(words[k], words[j]) for j in group)
-        )
-
-    @staticmethod
-    def _true(kind: str, parts: tuple[int, ...], corpus: _Corpus, captions: tuple[str, ...]) -> NDArray[np.bool_]:
-        held = corpus.held(captions, list(parts))
-        if kind == "or":
-            return np.asarray(held.any(axis=1))
-        if kind == "no":
-            return ~held[:, 0]
-        return held[:, 0] & ~held[:, 1] if kind == "without" else np.asarray(held.all(axis=1))
-
-    def _statements(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
+    def _statements(self, item: Evidence, corpus: Corpus) -> list[Statement]:
         """Everything worth saying about one evidence, most worthy first, at most a shortlist of it."""
         captions, others = item.captions, (*item.contrast, *item.background)
         if not captions:
@@ -328,16 +168,16 @@ class Keyphrases:
         tally = weighing.pairs(
             corpus.held(captions, phrases), corpus.held(others, phrases), corpus.held(item.background, phrases)
         )
-        found = [_Statement(corpus.surfaces[i], float(worth[i]), int(plain.count[i]), (i,)) for i in kept]
+        found = [Statement(corpus.surfaces[i], float(worth[i]), int(plain.count[i]), (i,)) for i in kept]
         found += self._compounds(phrases, len(kept), words, tally, weighing, price, corpus)
         found.sort(key=lambda s: (-round(s.worth, 9), s.label))
-        families: dict[tuple[str, int], _Statement] = {}
+        families: dict[tuple[str, int], Statement] = {}
         for statement in found:
             families.setdefault((statement.kind, statement.parts[0]), statement)
         return list(families.values())[:_SHORTLIST]
 
     @staticmethod
-    def _plain(item: Evidence, weighing: Weighing, corpus: _Corpus) -> Tally:
+    def _plain(item: Evidence, weighing: Weighing, corpus: Corpus) -> Tally:
         """The numbers of every phrase there is."""
         size = len(corpus.words)
         rows, ids = corpus.group(item.captions)
@@ -358,13 +198,13 @@ class Keyphrases:
         )
 
     @staticmethod
-    def _order(worth: Floats, words: Floats, corpus: _Corpus) -> list[int]:
+    def _order(worth: Floats, words: Floats, corpus: Corpus) -> list[int]:
         rounded = np.round(worth, 9).tolist()
         found = np.flatnonzero(words > 0).tolist()
         return sorted(found, key=lambda i: (-rounded[i], -len(corpus.words[i]), corpus.surfaces[i]))
 
     @staticmethod
-    def _shortest(plain: Tally, present: NDArray[np.int64], corpus: _Corpus) -> Floats:
+    def _shortest(plain: Tally, present: NDArray[np.int64], corpus: Corpus) -> Floats:
         """How many words it takes to say a phrase; 0 where a longer phrase says it better.
 
         Where "vertical" and "vertical stripes" are in exactly the same captions, the longer one is what is meant and
@@ -380,7 +220,7 @@ class Keyphrases:
             group.sort(key=lambda i: (-len(corpus.words[i]), corpus.surfaces[i]))
             leaders: list[int] = []
             for i in group:
-                whole = next((k for k in leaders if _inside(corpus.words[i], corpus.words[k])), None)
+                whole = next((k for k in leaders if inside(corpus.words[i], corpus.words[k])), None)
                 if whole is None:
                     leaders.append(i)
                     words[i] = len(corpus.words[i])
@@ -388,7 +228,7 @@ class Keyphrases:
                     words[whole] = min(words[whole], len(corpus.words[i]))
         return words
 
-    def _missing(self, plain: Tally, weighing: Weighing, corpus: _Corpus) -> list[int]:
+    def _missing(self, plain: Tally, weighing: Weighing, corpus: Corpus) -> list[int]:
         """Phrases common elsewhere and rare among the unit's captions, most surprising first."""
         if not {"no", "without"} & set(self.compounds):
             return []
@@ -399,7 +239,7 @@ class Keyphrases:
             rare.tolist(), key=lambda i: (-round(float(gain[i]), 9), -len(corpus.words[i]), corpus.surfaces[i])
         ):
             # "no bright background" where "no bright" would say the same.
-            fragment = any(_inside(corpus.words[i], corpus.words[k]) and gain[k] >= gain[i] - 1e-9 for k in kept)
+            fragment = any(inside(corpus.words[i], corpus.words[k]) and gain[k] >= gain[i] - 1e-9 for k in kept)
             if corpus.words[i][0] != "no" and not fragment:
                 kept.append(i)
             if len(kept) == _MISSING:
@@ -414,8 +254,8 @@ class Keyphrases:
         tally: Tally,
         weighing: Weighing,
         price: float,
-        corpus: _Corpus,
-    ) -> list[_Statement]:
+        corpus: Corpus,
+    ) -> list[Statement]:
         """Statements made of two phrases, or of one denied, that are worth more than their parts."""
         length = np.array([words[i] or len(corpus.words[i]) for i in phrases])
         single = tally.map(np.diagonal)
@@ -430,7 +270,7 @@ class Keyphrases:
             "or": (either, np.maximum(alone[:, None], alone[None, :]), "{} or {}"),
             "without": (first - tally, np.maximum(alone[:, None], denied[None, :]), "{} without {}"),
         }
-        found: list[_Statement] = []
+        found: list[Statement] = []
         for kind in (kind for kind in kinds if kind in self.compounds):
             numbers, floor, pattern = kinds[kind]
             worth = weighing.gain(numbers) - price * lengths
@@ -447,7 +287,7 @@ class Keyphrases:
                 # "red and blue" is "blue and red": one of them is said, for every unit alike.
                 label = pattern.format(*(said if kind == "without" else sorted(said)))
                 found.append(
-                    _Statement(
+                    Statement(
                         label, float(worth[a, b]), round(float(numbers.count[a, b])), (phrases[a], phrases[b]), kind
                     )
                 )
@@ -455,11 +295,11 @@ class Keyphrases:
             for b in range(positive, len(phrases)):
                 if denied[b] > 0:
                     label, support = f"no {corpus.surfaces[phrases[b]]}", len(weighing.weights) - single.count[b]
-                    found.append(_Statement(label, float(denied[b]), round(float(support)), (phrases[b],), "no"))
+                    found.append(Statement(label, float(denied[b]), round(float(support)), (phrases[b],), "no"))
         return [statement for statement in found if len(statement.label.split()) <= self.longest]
 
     def _choose(
-        self, statements: list[_Statement], item: Evidence, n: int, meanings: list[NDArray[np.float64]]
+        self, statements: list[Statement], item: Evidence, n: int, meanings: list[NDArray[np.float64]]
     ) -> list[Candidate]:
         """The ``n`` most worthy statements that are not alike, best first."""
         if not statements:
@@ -489,18 +329,5 @@ class Keyphrases:
         return [_candidate(statements[i], item) for i in picked]
 
 
-def _candidate(statement: _Statement, item: Evidence) -> Candidate:
+def _candidate(statement: Statement, item: Evidence) -> Candidate:
     return Candidate(statement.label, statement.support, round(statement.worth, 6), item.meaning)
-
-
-def _follow(activations: Floats, columns: Floats) -> Floats:
-    """Pearson correlation of (B,) with each of (B, P); 0 for constant columns."""
-    a = activations - activations.mean()
-    c = columns - columns.mean(axis=0)
-    length = np.sqrt((c**2).sum(axis=0)) * np.sqrt((a**2).sum())
-    return np.divide(a @ c, length, out=np.zeros(columns.shape[1]), where=length > 1e-9)
-
-
-def _inside(words: Phrase, longer: Phrase) -> bool:
-    """Whether ``words`` stand side by side in ``longer``."""
-    return any(longer[k : k + len(words)] == words for k in range(len(longer) - len(words) + 1))

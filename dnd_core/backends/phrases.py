@@ -19,7 +19,9 @@ Phrase = tuple[str, ...]
 
 _CLAUSE_END = re.compile(r"[,.;:!?()\[\]\"\n|]+|\s-+\s")
 # How much of an image a thing covers is not what it is.
-_EXTENT = re.compile(r"\bover (?:all|most|half|a third|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b")
+_EXTENT = re.compile(
+    r"\bover (?:all|most|half|a third|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b"
+)
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 
 # Denial reaches to the end of its clause ("without clouds or haze").
@@ -41,7 +43,10 @@ image images picture pictures pic shot close-up closeup tile
 scene part whole overall little everywhere
 """
 # Words that need another to say anything: every picture has texture, contrast and areas.
-_NEVER_ALONE = frozenset("texture contrast area areas ground land overall surface surfaces low high straight narrow colour colours".split())
+_ALONE_NOTHING = (
+    "texture contrast area areas ground land overall surface surfaces low high straight narrow colour colours"
+)
+_NEVER_ALONE = frozenset(_ALONE_NOTHING.split())
 _LINKS = frozenset(_LINK_WORDS.split())
 _BREAKS = frozenset(_BREAK_WORDS.split())
 _EMPTY = frozenset(_EMPTY_WORDS.split())

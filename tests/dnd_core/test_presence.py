@@ -33,7 +33,7 @@ def score(concept: str, caption: str) -> float:
 
 def test_clauses_have_content_extent_and_denial() -> None:
     found = clauses("Thin haze over most of the tile, a few bright points, no water and trees without snow.")
-    assert found[:2] == (Clause("thin haze", 0.9), Clause("bright points", 0.6))
+    assert found[:2] == (Clause("thin haze", 0.8), Clause("bright points", 0.6))
     assert Clause("water", 0.8, denied=True) in found
     assert Clause("snow", 0.8, denied=True) in found
     assert clauses("") == ()
