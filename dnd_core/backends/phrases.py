@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from dnd_core.presence import extent_of
+from dnd_core.presence import amount_of
 
 __all__ = ["Phrase", "Said", "phrases_of", "said_of", "singular"]
 
@@ -107,7 +107,7 @@ def said_of(caption: str, longest: int = 5) -> dict[Phrase, Said]:
     """:func:`phrases_of` with the largest extent that each phrase is said to have."""
     found: dict[Phrase, Said] = {}
     for text in _CLAUSE_END.split(caption.lower().replace("\u2019", "'")):
-        extent, clause = extent_of(text), _EXTENT.sub(" ", text)
+        extent, clause = amount_of(text), _EXTENT.sub(" ", text)
         denied, run, whole = False, list[str](), list[str]()
         spans: set[tuple[str, ...]] = set()
         for word in [*_WORD.findall(clause), "and"]:

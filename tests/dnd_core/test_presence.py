@@ -33,7 +33,7 @@ def score(concept: str, caption: str) -> float:
 
 def test_clauses_have_content_extent_and_denial() -> None:
     found = clauses("Thin haze over most of the tile, a few bright points, no water and trees without snow.")
-    assert found[:2] == (Clause("thin haze", 0.8), Clause("bright points", 0.6))
+    assert found[:2] == (Clause("thin haze", 0.9), Clause("bright points", 0.6))
     assert Clause("water", 0.8, denied=True) in found
     assert Clause("snow", 0.8, denied=True) in found
     assert clauses("") == ()
@@ -110,10 +110,19 @@ def test_caption_vectors_follow_what_captions_say():
     from dnd_core.testing.words import WordVectors
 
     same, swapped, other, denied, empty = caption_vectors(
-        ["thin haze, bare fields", "bare fields, thin haze", "open water, dark forest", "no haze", ""], WordVectors()
+        ["thin haze, bare fields", "bare fields, thin haze", "open water, dark forest", "no haze", ""], Axes()
     )
     assert same @ swapped > 0.999
     assert same @ other < 0.5
-    haze = caption_vectors(["haze"], WordVectors())[0]
+    haze = caption_vectors(["haze"], Axes())[0]
     assert denied @ haze < -0.9
     assert abs(float(empty @ empty) - 1) < 1e-5
+
+
+def test_presence_follows_the_amount_or_tells_whether_it_is_there() -> None:
+    captions = ["haze over all of the tile", "haze over half of the tile", "haze over a little of the tile", "fields"]
+    amounts = CaptionIndex(captions, Axes(), amounts=True).presence(["haze"])[0]
+    there = CaptionIndex(captions, Axes()).presence(["haze"])[0]
+    assert amounts == pytest.approx([1.0, 0.55, 0.12, 0.0], abs=0.01)
+    assert there == pytest.approx([1.0, 0.75, 0.45, 0.0], abs=0.01)
+    assert (presence(["haze"], captions, Axes())[0] == amounts).all()

@@ -101,11 +101,12 @@ def test_extent_follows_the_share() -> None:
     assert "open water over most of the tile" in said
     assert "bare farm fields over a third of the tile" in said
     assert said.index("water") < said.index("fields")
-    weights = [clauses(f"haze {extent(share)}")[0].extent for share in (0.95, 0.7, 0.45, 0.3, 0.2, 0.05)]
-    assert weights == sorted(weights, reverse=True)
-    assert len(set(weights)) == 6
-    # A word of extent weighs about what it says, so that presence follows the amount.
-    assert weights == pytest.approx((0.95, 0.7, 0.45, 0.3, 0.2, 0.05), abs=0.11)
+    shares = (0.95, 0.7, 0.45, 0.3, 0.2, 0.05)
+    said = [clauses(f"haze {extent(share)}")[0] for share in shares]
+    assert len({clause.extent for clause in said}) == len(shares)
+    assert [clause.extent for clause in said] == sorted((clause.extent for clause in said), reverse=True)
+    # A word of extent stands for about what it says, so that presence can follow the amount.
+    assert [clause.amount for clause in said] == pytest.approx(shares, abs=0.11)
 
 
 @pytest.mark.parametrize("bands", BANDS)
