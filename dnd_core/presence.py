@@ -28,7 +28,6 @@ __all__ = [
     "clauses",
     "combine",
     "concept_parts",
-    "extent_of",
     "presence",
 ]
 

@@ -110,11 +110,11 @@ def test_caption_vectors_follow_what_captions_say():
     from dnd_core.testing.words import WordVectors
 
     same, swapped, other, denied, empty = caption_vectors(
-        ["thin haze, bare fields", "bare fields, thin haze", "open water, dark forest", "no haze", ""], Axes()
+        ["thin haze, bare fields", "bare fields, thin haze", "open water, dark forest", "no haze", ""], WordVectors()
     )
     assert same @ swapped > 0.999
     assert same @ other < 0.5
-    haze = caption_vectors(["haze"], Axes())[0]
+    haze = caption_vectors(["haze"], WordVectors())[0]
     assert denied @ haze < -0.9
     assert abs(float(empty @ empty) - 1) < 1e-5
 
