@@ -24,6 +24,7 @@ __all__ = [
     "EXTENTS",
     "CaptionIndex",
     "Clause",
+    "amount_of",
     "caption_vectors",
     "clauses",
     "combine",
