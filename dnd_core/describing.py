@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 # Raised whenever a stage's code changes what it writes for the same inputs.
-VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 3, "concepts": 2, "selection": 3, "verification": 3}
+VERSIONS = {"probing": 1, "top": 1, "captions": 1, "candidates": 4, "concepts": 3, "selection": 4, "verification": 4}
 
 # Captions of images at large: enough to know how common a phrase is, few enough for a slow captioner.
 BACKGROUND = 400
@@ -326,8 +326,10 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
     labels = sorted(rows)
     column = {label: number for number, label in enumerate(labels)}
     there = presence_in(context, sample, labels)
+    blocks = None if context.images.blocks is None else np.asarray(context.images.blocks)[sample]
     for info in context.layers:
-        simulated = pearson_matrix(context.activations(info.name)[sample], there)
+        fired = context.activations(info.name)[sample]
+        simulated = pearson_matrix(fired, there)
         matrix = np.load(root / f"{info.name}.npy")
         of_layer = candidates[candidates["layer"] == info.name]
         for index, part in of_layer.groupby("unit", sort=True):
@@ -341,7 +343,7 @@ def selection_stage(context: Context, shown: Stage) -> Stage:
                 image_space=space,
                 top_space=own,
                 simulation=simulated[int(index), own_columns],
-                sampled=len(sample),
+                errors=selection.lead_errors(fired[:, int(index)], there[:, own_columns], blocks),
             )
             for rank, label in enumerate(ranked):
                 candidate = label.candidate

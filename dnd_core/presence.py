@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -20,33 +20,45 @@ from numpy.typing import NDArray
 
 from dnd_core.protocols import TextEncoder
 
-__all__ = ["EXTENTS", "CaptionIndex", "Clause", "caption_vectors", "clauses", "combine", "concept_parts", "presence"]
+__all__ = [
+    "EXTENTS",
+    "CaptionIndex",
+    "Clause",
+    "amount_of",
+    "caption_vectors",
+    "clauses",
+    "combine",
+    "concept_parts",
+    "presence",
+]
 
-EXTENTS: Mapping[str, float] = MappingProxyType(
+EXTENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
-        "over all of": 1.0,
-        "over the whole": 1.0,
-        "everywhere": 1.0,
-        "all over": 1.0,
-        "entirely": 1.0,
-        "over most of": 0.9,
-        "mostly": 0.9,
-        "many": 0.9,
-        "over half of": 0.75,
-        "half": 0.75,
-        "over part of": 0.6,
-        "some": 0.6,
-        "partly": 0.6,
-        "a few": 0.6,
-        "over a little of": 0.45,
-        "a little": 0.45,
-        "hardly any": 0.2,
+        "over all of": (1.0, 1.0),
+        "over the whole": (1.0, 1.0),
+        "everywhere": (1.0, 1.0),
+        "all over": (1.0, 1.0),
+        "entirely": (1.0, 1.0),
+        "over most of": (0.9, 0.8),
+        "mostly": (0.9, 0.8),
+        "many": (0.9, 0.9),
+        "over half of": (0.75, 0.55),
+        "half": (0.75, 0.55),
+        "over a third of": (0.68, 0.36),
+        "over part of": (0.6, 0.24),
+        "some": (0.6, 0.4),
+        "partly": (0.6, 0.4),
+        "a few": (0.6, 0.6),
+        "over a little of": (0.45, 0.12),
+        "a little": (0.45, 0.12),
+        "hardly any": (0.2, 0.05),
     }
 )
-"""Words of extent a caption may use, and the weight a clause gets from them; first match counts."""
+"""Words of extent a caption may use; first match counts. First the weight a clause gets from them where the question is
+whether a thing is said to be there, then about the share of the image they stand for, where it is how much of it."""
 
 UNSAID_EXTENT = 0.8
-"""Weight of a clause that says nothing about extent."""
+"""Weight of a clause that says nothing about extent, and how much it is taken to stand for."""
 
 _COSINE_FLOOR = 0.3
 """Short phrases that have nothing to do with each other still have cosines up to about this in sentence encoders."""
@@ -78,17 +90,25 @@ class Clause:
         content: what is said to be there, lower case, without words of extent.
         extent: weight in (0, 1], see :data:`EXTENTS`.
         denied: the caption says that it is absent.
+        amount: about the share of the image that is meant, (0, 1]; follows from the words of extent.
 
     """
 
     content: str
     extent: float = UNSAID_EXTENT
     denied: bool = False
+    amount: float = field(default=UNSAID_EXTENT, compare=False)
 
 
 def _plain(text: str) -> str:
     """Lower case, and "no data" as one word so that it is not read as a denial of data."""
     return re.sub(r"\bno[- ]data\b", "nodata", text.lower().replace("-", " "))
+
+
+def amount_of(clause: str) -> float:
+    """About the share of the image that a clause's words of extent stand for, :data:`UNSAID_EXTENT` without any."""
+    found = _EXTENT.search(clause.lower())
+    return EXTENTS[found[1]][1] if found else UNSAID_EXTENT
 
 
 def _tidy(text: str) -> str:
@@ -100,16 +120,16 @@ def clauses(caption: str) -> tuple[Clause, ...]:
     found: dict[Clause, None] = {}
     for sentence in _CLAUSE_END.split(_plain(caption)):
         extents = [EXTENTS[match[1]] for match in _EXTENT.finditer(sentence)]
-        extent = extents[0] if extents else UNSAID_EXTENT
+        extent, amount = extents[0] if extents else (UNSAID_EXTENT, UNSAID_EXTENT)
         stated, *denied = _DENIAL.split(_EXTENT.sub(" ", sentence))
         pieces = [_tidy(piece) for piece in _CONJUNCTION.split(stated)]
         for piece in dict.fromkeys([_tidy(stated), *pieces]):
             if _WORD.search(piece):
-                found[Clause(piece, extent)] = None
+                found[Clause(piece, extent, amount=amount)] = None
         for text in denied:
             for piece in _CONJUNCTION.split(text):
                 if _WORD.search(piece):
-                    found[Clause(_tidy(piece), extent, denied=True)] = None
+                    found[Clause(_tidy(piece), extent, denied=True, amount=amount)] = None
     return tuple(found)
 
 
@@ -174,11 +194,13 @@ class CaptionIndex:
     Args:
         captions: one text an image; an empty text says nothing and scores 0 everywhere.
         encoder: embeds clauses and concepts into one space.
+        amounts: clauses weigh what they cover, so that presence follows how much of a concept there is; otherwise a
+            small extent weighs little less than a large one, and presence tells whether it is there.
 
     """
 
-    def __init__(self, captions: Sequence[str], encoder: TextEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, captions: Sequence[str], encoder: TextEncoder, *, amounts: bool = False) -> None:
+        self._encoder, self._amounts = encoder, amounts
         parsed = [clauses(caption) for caption in captions]
         self._contents = sorted({clause.content for found in parsed for clause in found})
         position = {content: index for index, content in enumerate(self._contents)}
@@ -194,9 +216,8 @@ class CaptionIndex:
         self._vectors = self._encoder.encode_texts(self._contents) if self._contents else None
         self._n = len(parsed)
 
-    @staticmethod
     def _slots(
-        parsed: list[list[Clause]], position: Mapping[str, int]
+        self, parsed: list[list[Clause]], position: Mapping[str, int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """(N, S) clause indices and weights; captions with fewer than S clauses are filled with weight 0."""
         width = max((len(found) for found in parsed), default=0)
@@ -204,7 +225,7 @@ class CaptionIndex:
         weights = np.zeros((len(parsed), width), dtype=np.float32)
         for row, found in enumerate(parsed):
             indices[row, : len(found)] = [position[clause.content] for clause in found]
-            weights[row, : len(found)] = [clause.extent for clause in found]
+            weights[row, : len(found)] = [clause.amount if self._amounts else clause.extent for clause in found]
         return indices, weights
 
     def _overlap(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -249,7 +270,7 @@ class CaptionIndex:
 
 
 def presence(concepts: Sequence[str], captions: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:
-    """How far each caption says that each concept is there.
+    """How much of each concept each caption says to be there.
 
     Args:
         concepts: T labels, simple or composite.
@@ -260,7 +281,7 @@ def presence(concepts: Sequence[str], captions: Sequence[str], encoder: TextEnco
         (T, N) float32 in [0, 1]; 0 where a caption is empty.
 
     """
-    return CaptionIndex(captions, encoder).presence(concepts)
+    return CaptionIndex(captions, encoder, amounts=True).presence(concepts)
 
 
 def caption_vectors(captions: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:

@@ -14,11 +14,17 @@ from dnd_core.captioning import Journal, Progress
 from dnd_core.config import SelectionConfig
 from dnd_core.errors import BackendError, ProbeError
 from dnd_core.images import ProbeImage
+from dnd_core.presence import concept_parts
 from dnd_core.protocols import ConceptImages
 from dnd_core.store import writing
 from dnd_core.types import Candidate, ScoredLabel
 
-__all__ = ["SCORES", "Gallery", "collect", "rank_candidates", "simplest_first", "write_pngs"]
+__all__ = ["SCORES", "Gallery", "collect", "lead_errors", "rank_candidates", "simplest_first", "write_pngs"]
+
+DENIED = 0.5
+"""How much more a label says by denying a thing than by naming it: what is not there is told seldom and means little."""
+SURE, WORTH = 0.7, 0.02
+"""A simpler label is as good within so many standard errors of the best one's lead, or so much a thing it says less."""
 
 SCORES = (*scoring.SCORES, "simulation")
 """The paper's four scores, and the correlation of a concept's presence with the activation over explaining images."""
@@ -129,7 +135,7 @@ def rank_candidates(
     image_space: NDArray[np.float32],
     top_space: NDArray[np.float32],
     simulation: NDArray[np.floating],
-    sampled: int,
+    errors: NDArray[np.floating],
 ) -> list[ScoredLabel]:
     """Score one unit's candidates with all scores and put the winner of ``config.score`` first.
 
@@ -141,7 +147,7 @@ def rank_candidates(
         image_space: (M, D) the concept images in a CLIP-like space, rows of length one.
         top_space: (K, D) the unit's own top images there.
         simulation: (candidates,) correlation of each candidate's presence with the activation over explaining images.
-        sampled: how many images that was measured on.
+        errors: (candidates,) from :func:`lead_errors`.
 
     Returns:
         Best first; ties by order of proposal. A candidate that cannot be shown (fewer than beta images) has none of the
@@ -159,35 +165,79 @@ def rank_candidates(
             found[i] |= {name: float(column[place]) for name, column in scores.items()}
     if config.score == "simulation":
         # Presence over the explaining images needs no concept image: what is too rare for the pool competes all the same.
-        words = np.array([len(c.label.split()) for c in candidates])
+        words = np.array([complexity(c.label) for c in candidates])
         best = np.array([scores.get("topk_squared_x_image_products", -np.inf) for scores in found])
-        order = simplest_first(simulated, words, best, sampled).tolist() if len(candidates) else []
+        order = simplest_first(simulated, words, best, np.asarray(errors)).tolist() if len(candidates) else []
     else:
         order = [shown[i] for i in scoring.order_of(config.score, scores[config.score])] if shown else []
     ranked = [ScoredLabel(candidates[i], found[i]) for i in order]
     return ranked + [ScoredLabel(candidate) for i, candidate in enumerate(candidates) if i not in set(order)]
 
 
-def simplest_first(
-    simulation: NDArray[np.float64], words: NDArray[np.int64], shown: NDArray[np.float64], sampled: int
-) -> NDArray[np.int64]:
-    """Candidates by simulation, except that the shortest of those as good as the best comes first.
+def complexity(label: str) -> float:
+    """How much a label says: one for each thing it names, half more for each it denies, and a twentieth for each word."""
+    parts = [part for alternative in concept_parts(label) for part in alternative]
+    return len(parts) + DENIED * sum(part.denied for part in parts) + len(label.split()) / 20
 
-    As good is within one standard error of the best correlation (the one-standard-error rule of Breiman et al. 1984): a
-    longer label must earn its words. Among equally short ones the concept images decide.
+
+def lead_errors(
+    activations: NDArray[np.floating], presence: NDArray[np.floating], blocks: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Standard error of how far the best of some concepts is ahead of each in correlation with a unit.
+
+    Neighbouring images are alike, so what was drawn is blocks of them: each block's influence on the difference of the
+    two correlations is summed, and the sums vary as the difference would (the infinitesimal jackknife of Jaeckel 1972,
+    by cluster). Two concepts that say nearly the same err together, so their difference is surer than either.
+
+    Args:
+        activations: (N,) of the unit.
+        presence: (N, J) of each concept.
+        blocks: (N,) block of each image; every image is its own where None.
+
+    Returns:
+        (J,), 0 for the best itself.
+    """
+    a, c = _standard(np.asarray(activations, dtype=np.float64)), _standard(np.asarray(presence, dtype=np.float64))
+    product = a[:, None] * c
+    r = product.mean(axis=0)
+    influence = product - 0.5 * r * (a[:, None] ** 2 + c**2)
+    influence = influence[:, [int(np.argmax(r))]] - influence
+    _, place = np.unique(np.arange(len(a)) if blocks is None else np.asarray(blocks), return_inverse=True)
+    count = int(place.max()) + 1
+    sums = np.stack([np.bincount(place, column, minlength=count) for column in influence.T], axis=1)
+    return np.asarray(np.sqrt((sums**2).sum(axis=0) * count / max(count - 1, 1)) / len(a))
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = values - values.mean(axis=0)
+    spread = np.sqrt((centred**2).mean(axis=0))
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9))
+
+
+def simplest_first(
+    simulation: NDArray[np.float64],
+    words: NDArray[np.floating],
+    shown: NDArray[np.float64],
+    errors: NDArray[np.floating],
+) -> NDArray[np.int64]:
+    """Candidates by simulation, except that the simplest of those as good as the best comes first.
+
+    As good is one that the best is ahead of by no more than :data:`SURE` standard errors of the lead, or by less than
+    :data:`WORTH` for each thing it says more (after the one-standard-error rule of Breiman et al. 1984): what more is said must
+    be earned. Among equally simple ones the concept images decide.
 
     Args:
         simulation: (J,) correlations.
-        words: (J,) length of each label.
+        words: (J,) :func:`complexity` of each label.
         shown: (J,) the paper's score on concept images, higher is better.
-        sampled: images the correlations were measured on.
+        errors: (J,) standard error of the lead of the best over each, from :func:`lead_errors`.
 
     Returns:
         (J,) candidate indices, best first.
     """
     order = np.argsort(-simulation, kind="stable")
-    best = float(simulation[order[0]])
-    error = (1 - best**2) / np.sqrt(max(sampled - 1, 1))
-    close = np.flatnonzero(simulation >= best - error)
+    best = int(order[0])
+    allowed = np.maximum(SURE * errors, WORTH * np.maximum(words[best] - words, 0))
+    close = np.flatnonzero(simulation[best] - simulation <= allowed)
     first = min(close.tolist(), key=lambda i: (words[i], -shown[i], i))
     return np.asarray([first, *(i for i in order.tolist() if i != first)], dtype=np.int64)

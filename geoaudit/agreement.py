@@ -24,7 +24,7 @@ __all__ = ["ARTEFACT_WORDS", "COVER_WORDS", "Agreement", "artefact_agreement", "
 COVER_WORDS: Mapping[str, str] = MappingProxyType(
     {
         "farm": "bare farm fields",
-        "forest": "dark forest",
+        "forest": "forest",
         "meadow": "dry grassland or meadow",
         "residential": "built-up area with houses",
         "water": "open water",

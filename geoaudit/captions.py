@@ -42,25 +42,28 @@ NOUNS: dict[str, _Noun] = {
     "cloud": _Noun("white cloud", weight=0.1),
     "snow": _Noun("snow or ice", weight=0.1),
     "water": _Noun("open water", coloured=True, weight=0.1),
-    "shadow": _Noun("dark shadow or wet ground", weight=-0.05),
+    "shadow": _Noun("shadow or wet ground", weight=-0.05),
     "dense vegetation": _Noun("dense green vegetation"),
-    "forest": _Noun("dark trees", large="dark forest"),
+    "forest": _Noun("trees", large="forest"),
     "green vegetation": _Noun("green grass", large="green grass or crops"),
     "built-up": _Noun("buildings", large="built-up area with houses", weight=0.1),
-    "sand": _Noun("bright sand", weight=0.05),
+    "sand": _Noun("sand", weight=0.05),
     "dry grassland": _Noun("dry grass", large="dry grassland or meadow", coloured=True),
     "bare soil": _Noun("bare soil", large="bare farm fields", coloured=True),
-    "sparse vegetation": _Noun("sparse vegetation", weight=-0.1),
+    "sparse vegetation": _Noun("sparse plants", weight=-0.1),
 }
 """The words of each cover but nodata, which :func:`phrases` says by its shape."""
 
-_LARGE = 0.35
+_EXTENTS = (
+    (0.88, "over all of"), (0.63, "over most of"), (0.4, "over half of"), (0.24, "over a third of"), (0.12, "over part of"),
+)  # fmt: skip
+_LARGE = 0.12
 _COARSE_STEP = 0.0155
 
 
 def extent(share: float) -> str:
     """Words for a share of the tile, at least 0.04."""
-    for least, words in ((0.85, "over all of"), (0.55, "over most of"), (0.35, "over half of"), (0.12, "over part of")):
+    for least, words in _EXTENTS:
         if share >= least:
             return f"{words} the tile"
     return "over a little of the tile"
@@ -109,7 +112,7 @@ def _flaws(m: SatelliteMeasures, index: int, resized: bool) -> list[Phrase]:
         said.append(Phrase(f"{word} over all of the tile", 0.96))
     missing, frame = float(f.missing[index]), float(f.frame[index])
     if frame > 0.25:
-        said.append(Phrase("a dark tile border", 0.9))
+        said.append(Phrase("a black tile border", 0.9))
     elif missing >= 0.02:
         shape = "a black nodata wedge" if f.missing_straight[index] > 0.93 else "black nodata gaps"
         said.append(Phrase(f"{shape} {extent(missing)}", 0.75 + 0.4 * missing))
@@ -144,13 +147,17 @@ def _covers(m: SatelliteMeasures, index: int) -> list[Phrase]:
         if noun.coloured:
             words = f"{COLOURS[int(m.colour[index, place])]} {words}"
         said.append(Phrase(f"{words} {extent(share)}", 0.3 + noun.weight + 0.55 * share))
+    # Words for all that is green and all that is dry, which no single cover is.
+    for words, share in (("vegetation", float(m.green[index])), ("dry ground", float(m.dry[index]))):
+        if share >= 0.04:
+            said.append(Phrase(f"{words} {extent(share)}", 0.3 + 0.5 * share))
     return said
 
 
 def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
     said = []
     texture, straight = m.texture, float(m.straight[index])
-    roughness, contrast = float(texture.roughness[index]), float(texture.contrast[index])
+    contrast = float(texture.contrast[index])
     striped = m.flaws.stripes_vertical[index] > 0.5 or m.flaws.stripes_horizontal[index] > 0.5
     if straight > 0.42 and m.edges[index] > 0.06 and not striped:
         along = direction_word(float(texture.direction[index])) if texture.coherence[index] > 0.4 else ""
@@ -161,19 +168,18 @@ def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
         said.append(Phrase(f"a narrow {tone} {along} line", 0.3 + 0.2 * min(float(m.line[index]), 1.0)))
     if m.points[index] >= 0.9 and not striped:
         said.append(Phrase("many bright points" if m.points[index] > 5 else "a few bright points", 0.45))
-    if roughness > 3.6:
-        said.append(Phrase("rough texture", 0.25 + min(roughness, 12) / 40))
-    elif roughness < 1.35:
-        said.append(Phrase("smooth texture", 0.35))
+    for word, share in (("rough", float(m.rough[index])), ("smooth", float(m.smooth[index]))):
+        if share >= (0.12 if word == "rough" else 0.4):
+            said.append(Phrase(f"{word} texture {extent(share)}", 0.25 + 0.25 * share))
     if m.patches[index] >= 5 and m.cover[index].max() < 0.6:
         said.append(Phrase("a patchwork of small pieces", 0.35))
     if contrast < 3.5:
         said.append(Phrase("low contrast", 0.33))
     elif contrast > 16:
         said.append(Phrase("high contrast", 0.36))
-    mean = float(texture.mean[index])
-    if mean < 24 or mean > 66:
-        said.append(Phrase("dark overall" if mean < 24 else "bright overall", 0.3 + abs(mean - 45) / 150))
+    for word, share in (("bright", float(m.bright[index])), ("dark", float(m.dark[index]))):
+        if share >= 0.12:
+            said.append(Phrase(f"{word} areas {extent(share)}", 0.25 + 0.35 * share))
     return said
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dnd_core.errors import ConfigError, ProbeError
 from geoaudit.bands import find_role, spyndex_indices
 
-__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "known_pixels", "level_of"]
+__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "green_and_dry", "known_pixels", "level_of"]
 
 Array = NDArray[np.float32]
 Level = Literal["auto", "toa", "surface", "photograph"]
@@ -228,6 +228,27 @@ def classify(ground: Ground) -> NDArray[np.uint8]:
     conditions = [rules[name] for name in COVERS if name in rules]
     choices = [COVERS.index(name) for name in COVERS if name in rules]
     return np.asarray(np.select(conditions, choices, default=COVERS.index("sparse vegetation")), dtype=np.uint8)
+
+
+_GREEN = ("dense vegetation", "forest", "green vegetation")
+_DRY = ("built-up", "sand", "dry grassland", "bare soil")
+_NO_LAND = ("nodata", "cloud", "snow", "water", "shadow")
+
+
+def green_and_dry(ground: Ground, covers: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(N, H, W) all that is green and all that is dry, whatever cover it is.
+
+    Green is what has an NDVI above 0.4. Dry is land that is brighter in the shortwave than in the near infrared (NDBI above
+    0: bare soil, dry grass, roofs). Without these bands both are sums of covers.
+    """
+    b = ground.bands
+    green, dry = (np.isin(covers, [COVERS.index(kind) for kind in kinds]) for kinds in (_GREEN, _DRY))
+    land = ~np.isin(covers, [COVERS.index(kind) for kind in _NO_LAND])
+    if "N" in b:
+        green = (b["N"] - b["R"] > 0.4 * (b["N"] + b["R"])) & land
+    if "N" in b and "S1" in b:
+        dry = (b["S1"] > b["N"]) & land
+    return np.asarray(green), np.asarray(dry)
 
 
 def _rough(band: Array) -> Array:

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from dnd_core.backends.colours import COLOURS, lab_pixels, name_pixels
 from dnd_core.backends.textures import Texture, blobs, texture
-from geoaudit.cover import COVERS, classify, clear, known_pixels
+from geoaudit.cover import COVERS, classify, clear, green_and_dry, known_pixels
 from geoaudit.flaws import Flaws, find_flaws, without_stripes
 
 __all__ = ["SatelliteMeasures", "measures"]
 
 Array = NDArray[np.float32]
+
+# CIELAB lightness, 0 to 100, and its standard deviation in 3 x 3 pixels.
+_BRIGHT, _DARK = 66.0, 24.0
+_ROUGH, _SMOOTH = 5.0, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,9 @@ class SatelliteMeasures:
         line_dark: (N,) bool, that line is darker than both its sides.
         line_direction: (N,) degrees in [0, 180), 0 horizontal.
         points: (N,) pixels much brighter than all around them, per thousand.
+        green, dry: (N,) share of the known pixels that are green or dry, whatever covers them.
+        bright, dark: (N,) share of the known pixels that are bright or dark in the rendering.
+        rough, smooth: (N,) share of them that differ much, or hardly, from the pixels around them.
         flaws: flaws of the imagery.
         level: ``toa``, ``surface`` or ``photograph``.
 
@@ -54,6 +61,12 @@ class SatelliteMeasures:
     line_dark: NDArray[np.bool_]
     line_direction: Array
     points: Array
+    green: Array
+    dry: Array
+    bright: Array
+    dark: Array
+    rough: Array
+    smooth: Array
     flaws: Flaws
     level: str
 
@@ -100,6 +113,14 @@ def measures(
     main = covers == cover.argmax(axis=1)[:, None, None]
     straight, edges = _edges(light)
     line, dark, direction = _lines(light)
+    spread = _spread(light)
+    green, dry = green_and_dry(ground, covers)
+
+    def share(mask: NDArray[np.bool_]) -> Array:
+        """Of the known pixels of each tile."""
+        known = ground.valid.sum(axis=(1, 2))
+        return np.asarray((mask & ground.valid).sum(axis=(1, 2)) / np.maximum(known, 1), dtype=np.float32)
+
     return SatelliteMeasures(
         cover=cover,
         colour=colour,
@@ -114,6 +135,12 @@ def measures(
         line_dark=dark,
         line_direction=direction,
         points=_points(ground.raw["G"]) if count else np.zeros(0, dtype=np.float32),
+        green=share(green),
+        dry=share(dry),
+        bright=share(light > _BRIGHT),
+        dark=share(light < _DARK),
+        rough=share(spread > _ROUGH),
+        smooth=share(spread < _SMOOTH),
         flaws=flaws,
         level=ground.level,
     )
@@ -170,6 +197,14 @@ def _lines(light: Array) -> tuple[Array, NDArray[np.bool_], Array]:
     dark = lengths[1] > lengths[0]
     direction = np.where(dark, found[1].direction, found[0].direction)
     return np.maximum(*lengths).astype(np.float32), np.asarray(dark), direction.astype(np.float32)
+
+
+def _spread(light: Array) -> Array:
+    """Standard deviation in 3 x 3 pixels."""
+    from scipy.ndimage import uniform_filter
+
+    mean, square = (uniform_filter(each, size=(0, 3, 3), mode="nearest") for each in (light, light * light))
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0)), dtype=np.float32)
 
 
 def _points(band: Array) -> Array:

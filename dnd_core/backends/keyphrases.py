@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dnd_core.backends.contrast import Tally, Weighing
-from dnd_core.backends.phrases import Phrase, phrases_of
+from dnd_core.backends.corpus import Corpus, Statement, inside
+from dnd_core.backends.following import following
 from dnd_core.errors import ConfigError
 from dnd_core.protocols import Evidence, TextEncoder
 from dnd_core.types import Candidate
@@ -36,72 +36,10 @@ _COMPOUNDS = ("and", "or", "without", "no")
 _COST = 1.2
 # A compound that correlates this much better with the activation than either part is worth asking about.
 _CLEARLY = 0.03
+# How many of the candidates are left to what the unit's first images say.
+_OWN_PLACES = 2
 # In the MMR space a candidate's worth is a coordinate of its own, this long at most; the rest is its meaning.
 _WORTH_LENGTH = 0.6
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """Something true or false of a caption.
-
-    Attributes:
-        label: its words.
-        worth: what saying it gains, less its price, in nats.
-        support: how many of the unit's captions it is true of.
-        parts: the phrases in it; the first one and the kind make its family, of which one is proposed.
-        kind: "" for a plain phrase, else one of the compounds.
-
-    """
-
-    label: str
-    worth: float
-    support: int
-    parts: tuple[int, ...]
-    kind: str = ""
-
-
-class _Corpus:
-    """The phrases of every distinct caption, as integers in order of first appearance."""
-
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._ids: dict[Phrase, int] = {}
-        self._captions: dict[str, NDArray[np.int64]] = {}
-        self._groups: dict[tuple[str, ...], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self.words: list[Phrase] = []
-        self.surfaces: list[str] = []
-
-    def _caption(self, caption: str) -> NDArray[np.int64]:
-        known = self._captions.get(caption)
-        if known is None:
-            ids = []
-            for words, surface in phrases_of(caption, self._longest).items():
-                if words not in self._ids:
-                    self._ids[words] = len(self.words)
-                    self.words.append(words)
-                    self.surfaces.append(surface)
-                ids.append(self._ids[words])
-            known = self._captions[caption] = np.asarray(ids, dtype=np.int64)
-        return known
-
-    def group(self, captions: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(row of the caption, phrase) for every phrase of every caption of a group."""
-        known = self._groups.get(captions)
-        if known is None:
-            ids = [self._caption(caption) for caption in captions]
-            rows = np.repeat(np.arange(len(ids)), [len(row) for row in ids])
-            known = self._groups[captions] = (rows, np.concatenate([np.empty(0, dtype=np.int64), *ids]))
-        return known
-
-    def held(self, captions: tuple[str, ...], phrases: Sequence[int]) -> NDArray[np.bool_]:
-        """(captions, phrases) bool: which captions hold which phrases."""
-        rows, ids = self.group(captions)
-        position = np.full(len(self.words), -1, dtype=np.int64)
-        position[np.asarray(phrases, dtype=np.int64)] = np.arange(len(phrases))
-        inside = position[ids] >= 0
-        answer = np.zeros((len(captions), len(phrases)), dtype=bool)
-        answer[rows[inside], position[ids[inside]]] = True
-        return answer
 
 
 class Keyphrases:
@@ -159,7 +97,7 @@ class Keyphrases:
     def fingerprint(self) -> str:
         """What decides the candidates: version of the rules, options, encoder."""
         encoder = getattr(self.encoder, "fingerprint", type(self.encoder).__qualname__)
-        options = (3, self.diversity, self.compounds, self.longest, self.centrality, encoder)
+        options = (4, self.diversity, self.compounds, self.longest, self.centrality, encoder)
         return hashlib.sha256(repr(options).encode()).hexdigest()
 
     def check(self) -> None:
@@ -182,23 +120,32 @@ class Keyphrases:
             A list an evidence, empty where nothing is worth saying. ``support`` is the number of the unit's captions
             that a label is true of, ``contrast`` its worth in nats, above 0.
         """
-        corpus = _Corpus(self.longest)
+        corpus = Corpus(self.longest)
         for item in evidence:
             for captions in (item.captions, item.contrast, item.background):
                 corpus.group(captions)
-        found = [self._statements(item, corpus) for item in evidence]
+        found, leading = [], []
+        for item in evidence:
+            follow = following(item, corpus, self.compounds, self.longest)
+            said = {statement.label for statement in follow}
+            found.append([*follow, *(s for s in self._statements(item, corpus) if s.label not in said)])
+            leading.append(len(follow))
         texts = sorted({corpus.surfaces[part] for statements in found for s in statements for part in s.parts})
         if not texts:
             return [[] for _ in evidence]
         rows = self.encoder.encode_texts(texts)
         meaning = {text: row.astype(np.float64) for text, row in zip(texts, rows, strict=True)}
         answers = []
-        for statements, item in zip(found, evidence, strict=True):
-            meanings = [np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements]
-            answers.append(self._choose(statements, item, n, meanings))
+        for statements, item, lead in zip(found, evidence, leading, strict=True):
+            meanings = [
+                np.mean([meaning[corpus.surfaces[part]] for part in s.parts], axis=0) for s in statements[lead:]
+            ]
+            chosen = [_candidate(s, item) for s in statements[:lead][: n - min(_OWN_PLACES, len(statements) - lead)]]
+            chosen += self._choose(statements[lead:], item, n - len(chosen), meanings) if len(chosen) < n else []
+            answers.append(chosen)
         return answers
 
-    def _statements(self, item: Evidence, corpus: _Corpus) -> list[_Statement]:
+    def _statements(self, item: Evidence, corpus: Corpus) -> list[Statement]:
         """Everything worth saying about one evidence, most worthy first, at most a shortlist of it."""
         captions, others = item.captions, (*item.contrast, *item.background)
         if not captions:
@@ -221,16 +168,16 @@ class Keyphrases:
         tally = weighing.pairs(
             corpus.held(captions, phrases), corpus.held(others, phrases), corpus.held(item.background, phrases)
         )
-        found = [_Statement(corpus.surfaces[i], float(worth[i]), int(plain.count[i]), (i,)) for i in kept]
+        found = [Statement(corpus.surfaces[i], float(worth[i]), int(plain.count[i]), (i,)) for i in kept]
         found += self._compounds(phrases, len(kept), words, tally, weighing, price, corpus)
         found.sort(key=lambda s: (-round(s.worth, 9), s.label))
-        families: dict[tuple[str, int], _Statement] = {}
+        families: dict[tuple[str, int], Statement] = {}
         for statement in found:
             families.setdefault((statement.kind, statement.parts[0]), statement)
         return list(families.values())[:_SHORTLIST]
 
     @staticmethod
-    def _plain(item: Evidence, weighing: Weighing, corpus: _Corpus) -> Tally:
+    def _plain(item: Evidence, weighing: Weighing, corpus: Corpus) -> Tally:
         """The numbers of every phrase there is."""
         size = len(corpus.words)
         rows, ids = corpus.group(item.captions)
@@ -251,13 +198,13 @@ class Keyphrases:
         )
 
     @staticmethod
-    def _order(worth: Floats, words: Floats, corpus: _Corpus) -> list[int]:
+    def _order(worth: Floats, words: Floats, corpus: Corpus) -> list[int]:
         rounded = np.round(worth, 9).tolist()
         found = np.flatnonzero(words > 0).tolist()
         return sorted(found, key=lambda i: (-rounded[i], -len(corpus.words[i]), corpus.surfaces[i]))
 
     @staticmethod
-    def _shortest(plain: Tally, present: NDArray[np.int64], corpus: _Corpus) -> Floats:
+    def _shortest(plain: Tally, present: NDArray[np.int64], corpus: Corpus) -> Floats:
         """How many words it takes to say a phrase; 0 where a longer phrase says it better.
 
         Where "vertical" and "vertical stripes" are in exactly the same captions, the longer one is what is meant and
@@ -273,7 +220,7 @@ class Keyphrases:
             group.sort(key=lambda i: (-len(corpus.words[i]), corpus.surfaces[i]))
             leaders: list[int] = []
             for i in group:
-                whole = next((k for k in leaders if _inside(corpus.words[i], corpus.words[k])), None)
+                whole = next((k for k in leaders if inside(corpus.words[i], corpus.words[k])), None)
                 if whole is None:
                     leaders.append(i)
                     words[i] = len(corpus.words[i])
@@ -281,7 +228,7 @@ class Keyphrases:
                     words[whole] = min(words[whole], len(corpus.words[i]))
         return words
 
-    def _missing(self, plain: Tally, weighing: Weighing, corpus: _Corpus) -> list[int]:
+    def _missing(self, plain: Tally, weighing: Weighing, corpus: Corpus) -> list[int]:
         """Phrases common elsewhere and rare among the unit's captions, most surprising first."""
         if not {"no", "without"} & set(self.compounds):
             return []
@@ -292,7 +239,7 @@ class Keyphrases:
             rare.tolist(), key=lambda i: (-round(float(gain[i]), 9), -len(corpus.words[i]), corpus.surfaces[i])
         ):
             # "no bright background" where "no bright" would say the same.
-            fragment = any(_inside(corpus.words[i], corpus.words[k]) and gain[k] >= gain[i] - 1e-9 for k in kept)
+            fragment = any(inside(corpus.words[i], corpus.words[k]) and gain[k] >= gain[i] - 1e-9 for k in kept)
             if corpus.words[i][0] != "no" and not fragment:
                 kept.append(i)
             if len(kept) == _MISSING:
@@ -307,8 +254,8 @@ class Keyphrases:
         tally: Tally,
         weighing: Weighing,
         price: float,
-        corpus: _Corpus,
-    ) -> list[_Statement]:
+        corpus: Corpus,
+    ) -> list[Statement]:
         """Statements made of two phrases, or of one denied, that are worth more than their parts."""
         length = np.array([words[i] or len(corpus.words[i]) for i in phrases])
         single = tally.map(np.diagonal)
@@ -323,7 +270,7 @@ class Keyphrases:
             "or": (either, np.maximum(alone[:, None], alone[None, :]), "{} or {}"),
             "without": (first - tally, np.maximum(alone[:, None], denied[None, :]), "{} without {}"),
         }
-        found: list[_Statement] = []
+        found: list[Statement] = []
         for kind in (kind for kind in kinds if kind in self.compounds):
             numbers, floor, pattern = kinds[kind]
             worth = weighing.gain(numbers) - price * lengths
@@ -340,7 +287,7 @@ class Keyphrases:
                 # "red and blue" is "blue and red": one of them is said, for every unit alike.
                 label = pattern.format(*(said if kind == "without" else sorted(said)))
                 found.append(
-                    _Statement(
+                    Statement(
                         label, float(worth[a, b]), round(float(numbers.count[a, b])), (phrases[a], phrases[b]), kind
                     )
                 )
@@ -348,11 +295,11 @@ class Keyphrases:
             for b in range(positive, len(phrases)):
                 if denied[b] > 0:
                     label, support = f"no {corpus.surfaces[phrases[b]]}", len(weighing.weights) - single.count[b]
-                    found.append(_Statement(label, float(denied[b]), round(float(support)), (phrases[b],), "no"))
+                    found.append(Statement(label, float(denied[b]), round(float(support)), (phrases[b],), "no"))
         return [statement for statement in found if len(statement.label.split()) <= self.longest]
 
     def _choose(
-        self, statements: list[_Statement], item: Evidence, n: int, meanings: list[NDArray[np.float64]]
+        self, statements: list[Statement], item: Evidence, n: int, meanings: list[NDArray[np.float64]]
     ) -> list[Candidate]:
         """The ``n`` most worthy statements that are not alike, best first."""
         if not statements:
@@ -379,9 +326,8 @@ class Keyphrases:
         best = statements[picked[0]]
         halves = [i for i, s in enumerate(statements) if best.kind == "or" and not s.kind and s.parts[0] in best.parts]
         picked = list(dict.fromkeys([picked[0], *halves, *picked[1:]]))[:n]
-        return [Candidate(s.label, s.support, round(s.worth, 6), item.meaning) for s in (statements[i] for i in picked)]
+        return [_candidate(statements[i], item) for i in picked]
 
 
-def _inside(words: Phrase, longer: Phrase) -> bool:
-    """Whether ``words`` stand side by side in ``longer``."""
-    return any(longer[k : k + len(words)] == words for k in range(len(longer) - len(words) + 1))
+def _candidate(statement: Statement, item: Evidence) -> Candidate:
+    return Candidate(statement.label, statement.support, round(statement.worth, 6), item.meaning)

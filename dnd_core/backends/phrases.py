@@ -8,15 +8,20 @@ crosses a comma, full stop, conjunction or preposition, and a denied thing ("no 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-__all__ = ["Phrase", "phrases_of", "singular"]
+from dnd_core.presence import amount_of
+
+__all__ = ["Phrase", "Said", "phrases_of", "said_of", "singular"]
 
 #: The words of a phrase in the singular; phrases that differ only in number are one phrase.
 Phrase = tuple[str, ...]
 
 _CLAUSE_END = re.compile(r"[,.;:!?()\[\]\"\n|]+|\s-+\s")
 # How much of an image a thing covers is not what it is.
-_EXTENT = re.compile(r"\bover (?:all|most|half|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b")
+_EXTENT = re.compile(
+    r"\bover (?:all|most|half|a third|part|some|a little) of (?:the|this) (?:tile|image|scene|picture)\b"
+)
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 
 # Denial reaches to the end of its clause ("without clouds or haze").
@@ -37,6 +42,11 @@ how so too out up off do does did can could will would may might seems appears p
 image images picture pictures pic shot close-up closeup tile
 scene part whole overall little everywhere
 """
+# Words that need another to say anything: every picture has texture, contrast and areas.
+_ALONE_NOTHING = (
+    "texture contrast area areas ground land overall surface surfaces low high straight narrow colour colours"
+)
+_NEVER_ALONE = frozenset(_ALONE_NOTHING.split())
 _LINKS = frozenset(_LINK_WORDS.split())
 _BREAKS = frozenset(_BREAK_WORDS.split())
 _EMPTY = frozenset(_EMPTY_WORDS.split())
@@ -63,8 +73,20 @@ def _spans(words: list[str], denied: bool, longest: int) -> set[tuple[str, ...]]
         (*lead, *words[start:end])
         for start in range(len(words))
         for end in (start + 1, len(words))
-        if end - start <= room
+        if end - start <= room and not (end - start == 1 and words[start] in _NEVER_ALONE and len(words) > 1)
     }
+
+
+class Said(NamedTuple):
+    """How a caption says a phrase.
+
+    Attributes:
+        surface: the phrase as written (lower case, without articles).
+        extent: how much of the image it is said to cover, (0, 1], see :data:`dnd_core.presence.EXTENTS`.
+    """
+
+    surface: str
+    extent: float
 
 
 def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
@@ -78,8 +100,14 @@ def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
         Words in the singular -> the phrase as written (lower case, without articles).
 
     """
-    found: dict[Phrase, str] = {}
-    for clause in _CLAUSE_END.split(_EXTENT.sub(" ", caption.lower().replace("\u2019", "'"))):
+    return {words: said.surface for words, said in said_of(caption, longest).items()}
+
+
+def said_of(caption: str, longest: int = 5) -> dict[Phrase, Said]:
+    """:func:`phrases_of` with the largest extent that each phrase is said to have."""
+    found: dict[Phrase, Said] = {}
+    for text in _CLAUSE_END.split(caption.lower().replace("\u2019", "'")):
+        extent, clause = amount_of(text), _EXTENT.sub(" ", text)
         denied, run, whole = False, list[str](), list[str]()
         spans: set[tuple[str, ...]] = set()
         for word in [*_WORD.findall(clause), "and"]:
@@ -99,7 +127,9 @@ def phrases_of(caption: str, longest: int = 5) -> dict[Phrase, str]:
                 run.append(word)
                 whole.append(word)
         for span in sorted(spans):
-            found.setdefault(tuple(singular(word) for word in span), " ".join(span))
+            words = tuple(singular(word) for word in span)
+            surface, before = found.get(words, (" ".join(span), 0.0))
+            found[words] = Said(surface, max(before, extent))
     return found
 
 

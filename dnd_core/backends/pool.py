@@ -127,7 +127,7 @@ class PoolImages:
 
     @functools.cached_property
     def _index(self) -> CaptionIndex:
-        return CaptionIndex(self.captions, self.encoder)
+        return CaptionIndex(self.captions, self.encoder, amounts=True)
 
     @functools.cached_property
     def _vectors(self) -> NDArray[np.float32]:

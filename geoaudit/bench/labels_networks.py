@@ -187,7 +187,7 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
     thresholds = np.array([bars[unit.layer][unit.index] for unit in columns])
     distinct = sorted({label for said in labels.said.values() for some in said for label in some})
     row = {label: number for number, label in enumerate(distinct)}
-    presence = CaptionIndex(captions, encoder).presence(distinct)
+    presence = CaptionIndex(captions, encoder, amounts=True).presence(distinct)
     gallery = PoolImages(tiles, encoder, captions)
     gallery.prepare(sorted({" or ".join(some) for said in labels.said.values() for some in said if some}))
     blocks = tiles.blocks

@@ -117,3 +117,12 @@ def test_caption_vectors_follow_what_captions_say():
     haze = caption_vectors(["haze"], WordVectors())[0]
     assert denied @ haze < -0.9
     assert abs(float(empty @ empty) - 1) < 1e-5
+
+
+def test_presence_follows_the_amount_or_tells_whether_it_is_there() -> None:
+    captions = ["haze over all of the tile", "haze over half of the tile", "haze over a little of the tile", "fields"]
+    amounts = CaptionIndex(captions, Axes(), amounts=True).presence(["haze"])[0]
+    there = CaptionIndex(captions, Axes()).presence(["haze"])[0]
+    assert amounts == pytest.approx([1.0, 0.55, 0.12, 0.0], abs=0.01)
+    assert there == pytest.approx([1.0, 0.75, 0.45, 0.0], abs=0.01)
+    assert (presence(["haze"], captions, Axes())[0] == amounts).all()

@@ -6,7 +6,7 @@ import pytest
 from dnd_core.config import SelectionConfig
 from dnd_core.errors import BackendError, ProbeError
 from dnd_core.scoring import SCORES as PAPER_SCORES
-from dnd_core.selection import SCORES, collect, rank_candidates, simplest_first, write_pngs
+from dnd_core.selection import SCORES, collect, complexity, lead_errors, rank_candidates, simplest_first, write_pngs
 from dnd_core.testing import OracleConceptImages
 from dnd_core.types import Candidate
 
@@ -82,7 +82,7 @@ def ranked(score="mean", *, counts=(4, 4, 4), simulation=(0.1, 0.8, 0.2), beta=2
         image_space=space,
         top_space=np.tile(np.eye(3, dtype=np.float32)[2], (5, 1)),
         simulation=np.array(simulation),
-        sampled=200,
+        errors=np.zeros(3),
     )
 
 
@@ -130,12 +130,39 @@ def test_a_candidate_too_rare_for_the_pool_competes_where_the_simulation_chooses
     assert [label.label for label in ranked("simulation", counts=(0, 0, 0))] == ["dots", "grain", "red"]
 
 
-def test_the_shortest_of_those_as_good_as_the_best_comes_first():
-    simulation = np.array([0.80, 0.79, 0.50])
-    words, shown = np.array([4, 1, 1]), np.array([0.0, 0.0, 9.0])
-    assert simplest_first(simulation, words, shown, 200).tolist() == [1, 0, 2]
-    # With many images a difference of a hundredth is no chance, and the longer label has earned its words.
-    assert simplest_first(simulation, words, shown, 20_000).tolist() == [0, 1, 2]
-    # Among equally short ones the concept images decide, then the order of proposal.
-    assert simplest_first(np.array([0.8, 0.79]), np.array([1, 1]), np.array([1.0, 2.0]), 200).tolist() == [1, 0]
-    assert simplest_first(np.array([0.8, 0.8]), np.array([1, 1]), np.array([2.0, 2.0]), 200).tolist() == [0, 1]
+def test_the_simplest_of_those_as_good_as_the_best_comes_first():
+    simulation = np.array([0.80, 0.77, 0.50])
+    says, shown = np.array([2.2, 1.1, 1.1]), np.array([0.0, 0.0, 9.0])
+    assert simplest_first(simulation, says, shown, np.array([0.0, 0.06, 0.06])).tolist() == [1, 0, 2]
+    # A lead beyond its error is no chance, and what more is said is earned.
+    assert simplest_first(simulation, says, shown, np.array([0.0, 0.01, 0.01])).tolist() == [0, 1, 2]
+    # However sure it is, a lead of a hundredth is not worth a thing more.
+    assert simplest_first(np.array([0.80, 0.79, 0.50]), says, shown, np.zeros(3)).tolist() == [1, 0, 2]
+    # Among equally simple ones the concept images decide, then the order of proposal.
+    one, unsure = np.ones(2), np.array([0.0, 0.1])
+    assert simplest_first(np.array([0.8, 0.79]), one, np.array([1.0, 2.0]), unsure).tolist() == [1, 0]
+    assert simplest_first(np.array([0.8, 0.8]), one, np.array([2.0, 2.0]), unsure).tolist() == [0, 1]
+
+
+def test_a_label_says_more_with_every_thing_it_names_and_most_by_denying_one():
+    labels = ["haze", "thin haze", "haze or water", "haze without water"]
+    assert [complexity(label) for label in labels] == sorted({complexity(label) for label in labels})
+    assert complexity("no water") > complexity("open grey water")
+
+
+def test_the_error_of_a_lead_is_that_of_drawing_blocks_anew():
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(60), 8)
+    # Neighbours are alike: what a block adds is the same for all of it.
+    shared = rng.normal(size=(60, 3))[blocks]
+    fired = shared[:, 0] + 0.3 * rng.normal(size=480)
+    said = np.stack([fired + shared[:, 1], fired + 1.5 * shared[:, 2], fired + shared[:, 1]], axis=1)
+    errors = lead_errors(fired, said, blocks)
+    assert errors[0] == errors[2] == 0, "the best, and what says the same"
+    drawn = []
+    for _ in range(400):
+        rows = np.concatenate([np.flatnonzero(blocks == block) for block in rng.integers(0, 60, size=60)])
+        r = [np.corrcoef(fired[rows], said[rows, k])[0, 1] for k in (0, 1)]
+        drawn.append(r[0] - r[1])
+    assert errors[1] == pytest.approx(np.std(drawn), rel=0.15)
+    assert errors[1] > 1.5 * lead_errors(fired, said)[1], "taking neighbours for independent makes it look surer"

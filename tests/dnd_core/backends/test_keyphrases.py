@@ -141,6 +141,21 @@ def test_activations_name_what_the_top_images_do_not_show() -> None:
     assert known[0].label == "red"
 
 
+def test_what_follows_the_unit_at_large_is_asked_about_by_amount() -> None:
+    rng = np.random.default_rng(8)
+    share = rng.random(300)
+    words = np.array(["over a little of", "over part of", "over half of", "over all of"])
+    background = tuple(f"water {words[int(4 * x)]} the tile, red fields" for x in share[:250])
+    background += tuple("red fields, open sky" for _ in range(50))
+    fires = (*share[:250].tolist(), *[0.0] * 50)
+    top = tuple("water over all of the tile, red fields" for _ in range(10))
+    found = Keyphrases(WordAxes()).propose([Evidence(top, (), background, activations=fires)], 5)[0]
+    assert found[0].label == "water"
+    # Its contrast is the correlation with the amounts said, which a yes or no could not reach.
+    said = np.array([float("water" in caption) for caption in background])
+    assert found[0].contrast > 0.93 > np.corrcoef(said, fires)[0, 1] + 0.2
+
+
 def test_a_second_meaning_that_no_top_image_shows_is_asked_about_together_with_the_first() -> None:
     rng = np.random.default_rng(6)
     background = [scene(rng) for _ in range(300)]

@@ -84,7 +84,7 @@ def test_same_images_for_the_same_concept_whatever_was_asked_before(encoder: Sen
 
 
 def test_floor_decides_what_is_shown_and_enters_the_fingerprint(encoder: SentenceEncoder) -> None:
-    captions = ["haze over all of the tile", "a little haze", "bare fields"]
+    captions = ["haze over all of the tile", "some haze", "bare fields"]
     images = ArrayImages(np.random.default_rng(0).random((3, 3, 4, 4)).astype(np.float32))
     low, high = (PoolImages(images, encoder, captions, floor=floor) for floor in (0.2, 0.7))
     assert low.choose("haze", 3) == [0, 1]
