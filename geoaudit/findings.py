@@ -16,7 +16,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["CheckResult", "CheckStatus", "Evidence", "Finding", "Hypothesis", "Severity", "judge", "raised", "rank"]
+__all__ = [
+    "CheckResult",
+    "CheckStatus",
+    "Evidence",
+    "Finding",
+    "Hypothesis",
+    "Severity",
+    "judge",
+    "raised",
+    "rank",
+    "refuted",
+]
 
 Severity = Literal["critical", "major", "minor", "info"]
 CheckStatus = Literal["fail", "pass", "inconclusive", "not_run"]
@@ -26,8 +37,8 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "major", "minor", "info")
 PREVALENT = 0.05
 # Reliance from which an artefact that the imagery does not show makes a major finding all the same.
 MOSTLY = 0.5
-# Name of the evidence that real images give, in place of a brush or beside it.
-PAIRS = "retrieved pairs"
+# Names of the evidence that a brush gives, and that real images give in its place or beside it.
+BRUSH, PAIRS = "counterfactual reliance", "retrieved pairs"
 
 
 @dataclass(frozen=True)
@@ -256,17 +267,22 @@ def judge(
 def _severity(hypothesis: Hypothesis, held: set[int]) -> Severity:
     """The ladder: both experiments for ``major``, prevalence for ``critical``, and nothing that speaks against it.
 
-    The imagery's own images refute what a brush says where those that show the concept are not called the class more often.
     An artefact that the imagery does not show was not learned from it: moving less than half of other ground, it is a
     weakness worth knowing, not a shortcut.
     """
-    refuted = any((e.grade == 1 or e.name == PAIRS) and not e.holds for e in hypothesis.evidence)
-    if not {2, 3} <= held or refuted:
+    if not {2, 3} <= held or refuted(hypothesis.evidence):
         return "minor"
     if hypothesis.prevalence is not None and hypothesis.prevalence >= PREVALENT:
         return "critical"
     absent = hypothesis.group < 0 and hypothesis.prevalence is not None
     return "minor" if absent and hypothesis.value < MOSTLY else "major"
+
+
+def refuted(evidence: Sequence[Evidence]) -> bool:
+    """Whether the imagery's own images speak against what a brush says: those that show the concept are not called the class
+    more often than others of their class, or matched pairs that differ in it do not differ in their answers.
+    """
+    return any((e.grade == 1 or e.name == PAIRS) and not e.holds for e in evidence)
 
 
 def raised(hypothesis: Hypothesis, thresholds: Mapping[int, float]) -> Hypothesis:

@@ -24,6 +24,7 @@ from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import FEWEST, usual_strength
 from geoaudit.checks.grouped import paintable
 from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, retrieve_pairs
+from geoaudit.findings import BRUSH, PAIRS
 from geoaudit.heads import LinearHead, find_head, train_head
 from geoaudit.outcomes import Answers, Line, outcomes
 from geoaudit.perturb import Perturbation
@@ -184,9 +185,10 @@ def painted_artefact(context: AuditContext, concept: str, evidence: Sequence[str
     Args:
         context: the audit.
         concept: in words.
-        evidence: names of the finding's evidence.
+        evidence: names of the finding's evidence that holds.
     """
-    return None if "retrieved pairs" in evidence else paintable(concept, context)
+    real = PAIRS in evidence and BRUSH not in evidence
+    return None if real else paintable(concept, context)
 
 
 def resting_rows(context: AuditContext, concept: str, fit: Ints) -> Ints:
@@ -224,7 +226,7 @@ def repair(context: AuditContext, finding: Mapping[str, Any], by: By) -> tuple[R
         )
     layer, head = found
     concept, target = str(finding["concept"]), context.class_names.index(str(finding["class_pair"][0]))
-    names = [str(step.get("name", "")) for step in finding.get("evidence", ())]
+    names = [str(step.get("name", "")) for step in finding.get("evidence", ()) if step.get("holds", True)]
     artefact = painted_artefact(context, concept, names)
     pairs = held_out_pairs(context, concept, target, rows) if artefact is None else None
     pruned = tuple(sorted(_units_in(layer, finding["units"])))
@@ -330,7 +332,7 @@ def _balanced_anew(
                 weights[cell] = (truth == kind).sum() / (2 * cell.sum())
     if mixed < 2:
         raise ConfigError(
-            f"'{concept}' cannot be painted onto images, and fewer than two classes have {LEAST_CELL} captioned images with "
+            f"'{concept}' cannot be painted as it really looks, and fewer than two classes have {LEAST_CELL} captioned images with "
             "it and without it, so a head cannot be trained against it: use --by prune"
         )
     blocks = rows if context.blocks is None else context.blocks[rows]

@@ -161,7 +161,7 @@ def _prune(context: AuditContext, hypothesis: Hypothesis, fit: Ints, rows: Ints)
     )
     whole, each = ablation.logits_with(context.images, sets, indices=rows, batch_size=context.batch_size)
     target = context.class_names.index(hypothesis.class_name)
-    artefact = painted_artefact(context, hypothesis.concept, [step.name for step in hypothesis.evidence])
+    artefact = painted_artefact(context, hypothesis.concept, [step.name for step in hypothesis.evidence if step.holds])
     pairs = None
     answers = [Answers(logits) for logits in (whole, *each)]
     if artefact is not None:

@@ -202,21 +202,22 @@ def _said(results: Results, finding: dict[str, Any]) -> None:
 
 def _ladder(finding: dict[str, Any]) -> None:
     title("How we know", 3)
-    given = {entry["grade"]: entry for entry in finding.get("evidence", [])}
     rows = []
     for grade, name in LADDER.items():
-        entry = given.get(grade)
-        if entry is None:
+        given = [entry for entry in finding.get("evidence", []) if entry["grade"] == grade]
+        if not given:
             rows.append((("not measured",), name, MEANS[grade], "\u2013", "\u2013"))
-            continue
-        holds = entry.get("holds")
-        if holds is None:
-            holds = grade <= (finding.get("evidence_grade") or 0)
-        mark = (
-            badge("pass").replace("Passed", "holds") if holds else badge("not_run").replace("Not run", "does not hold")
-        )
-        value = f"{figure(entry.get('value'), sign=True)} ({interval(entry.get('ci'), sign=True) or 'no interval'})"
-        rows.append(((mark,), name, entry["sentence"], value, _null(entry.get("null"))))
+        for entry in given:
+            holds = entry.get("holds")
+            if holds is None:
+                holds = grade <= (finding.get("evidence_grade") or 0)
+            mark = (
+                badge("pass").replace("Passed", "holds")
+                if holds
+                else badge("not_run").replace("Not run", "does not hold")
+            )
+            value = f"{figure(entry.get('value'), sign=True)} ({interval(entry.get('ci'), sign=True) or 'no interval'})"
+            rows.append(((mark,), name, entry["sentence"], value, _null(entry.get("null"))))
     listed(("", "Step", "What was seen", "Figure (95 %)", "Compared with"), rows)
 
 

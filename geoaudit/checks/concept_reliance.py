@@ -30,7 +30,7 @@ from geoaudit.checks.nulls import null_test
 from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, pair_reliance, retrieve_pairs
 from geoaudit.checks.wording import advice, headline, lowers
 from geoaudit.definitions import Relation, relate, stated
-from geoaudit.findings import PAIRS, CheckResult, Evidence, Hypothesis
+from geoaudit.findings import BRUSH, PAIRS, CheckResult, Evidence, Hypothesis
 from geoaudit.perturb import Perturbation
 from geoaudit.statistics import PermutationTest, block_permutation
 
@@ -298,7 +298,7 @@ class ConceptReliance:
                 f"{points(effect.value)} {interval}."
             )
             null = "the same images unpainted; block sign flips"
-            return Evidence(2, "counterfactual reliance", said, effect.value, effect.ci, effect.p, null, effect.holds)
+            return Evidence(2, BRUSH, said, effect.value, effect.ci, effect.p, null, effect.holds)
         alike, chance = (case.pairs.alike, case.pairs.chance) if case.pairs is not None else (0.0, 0.0)
         said = (
             f"In {effect.n} pairs of real images of one class other than {name}, alike but for '{case.group.name}' (captions "

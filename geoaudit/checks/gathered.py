@@ -23,7 +23,7 @@ from geoaudit.checks.carrying import painted_shift, towards
 from geoaudit.checks.causal import Effect, ablation_holds, ablations, effect_of, points
 from geoaudit.checks.pairing import FEWEST_PAIRS, Pairs, match
 from geoaudit.checks.wording import lowers
-from geoaudit.findings import Evidence, Hypothesis
+from geoaudit.findings import BRUSH, Evidence, Hypothesis
 from geoaudit.statistics import block_permutation
 
 __all__ = ["LookImages", "gathered_classes"]
@@ -223,7 +223,7 @@ def _put_on(
     beside = f"; looks of chance by at most {points(float(chance.max()))}" if len(chance) else ""
     return Evidence(
         2,
-        "counterfactual reliance",
+        BRUSH,
         f"Giving {effect.n} images from elsewhere that are not {name} the look of the {part.name} part ({bands}; measured on "
         f"{len(pairs.shown)} pairs of images with like captions) raises the share called {name} by {points(effect.value)} "
         f"(95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}{beside}).",

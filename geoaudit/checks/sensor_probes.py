@@ -34,7 +34,7 @@ from geoaudit.checks.grouped import spoken_of
 from geoaudit.checks.nulls import null_test
 from geoaudit.checks.pairing import ENOUGH_PAIRS, Pairs, pair_reliance, retrieve_pairs
 from geoaudit.checks.wording import headline, lowers, sensor_advice
-from geoaudit.findings import PAIRS, PREVALENT, CheckResult, Evidence, Hypothesis
+from geoaudit.findings import BRUSH, MOSTLY, PAIRS, PREVALENT, CheckResult, Evidence, Hypothesis, refuted
 from geoaudit.perturb import PERTURBATIONS, Perturbation
 from geoaudit.statistics import PermutationTest, block_permutation
 
@@ -253,7 +253,7 @@ class SensorProbes:
         strengths = ", ".join(f"{strength:g}: {points(e.value)}" for strength, e in case.sweep.items())
         return Evidence(
             2,
-            "counterfactual reliance",
+            BRUSH,
             f"Painting {artefact.label} ({artefact.words}) onto {effect.n} images that are not {name} raises the share called "
             f"{name} by {points(effect.value)} (95 % interval {points(effect.ci[0])} to {points(effect.ci[1])}); by strength "
             f"{strengths}.",
@@ -355,7 +355,7 @@ class SensorProbes:
             area_meaning=meaning,
             recommendation=sensor_advice(name, artefact, area, seen),
             title=headline(name, artefact.label, "artefact", share),
-            limitations=self._limits(artefact, case),
+            limitations=self._limits(artefact, case, evidence, sight is not None),
         )
         context.null_tests.append(
             null_test(
@@ -370,14 +370,21 @@ class SensorProbes:
         )
         return made
 
-    def _limits(self, artefact: Perturbation, case: _Case) -> str:
+    def _limits(self, artefact: Perturbation, case: _Case, evidence: Sequence[Evidence], seen: bool) -> str:
         said = f"Effects below {MIN_EFFECT:.0%} are not reported. "
         if case.real:
             return said + (
                 "The painted artefact hardly moves the answer, so pairs of real images were compared: what captions do not say "
                 "may differ in them too."
             )
-        return said + (
+        said += (
             f"A painted artefact stands in for a real one; at the strengths "
             f"{', '.join(f'{s:g}' for s in artefact.strengths)} it is as strong as is usual in practice."
         )
+        if refuted(evidence):
+            return (
+                said + f" The imagery's own images with {artefact.sight} speak against it, so the severity stays minor."
+            )
+        if not seen and case.effect.value < MOSTLY:
+            return said + " The imagery shows no such artefact, so below half of other ground the severity stays minor."
+        return said

@@ -249,6 +249,8 @@ def _rung(grade: int, finding: Mapping[str, Any], grades: set[int]) -> dict[str,
     # An evidence list without verdicts of its own is read by the grade that the finding reached.
     holds = any(step.get("holds", grade <= reached) for step in steps)
     state = "missing" if grade not in grades else "holds" if holds else "fails"
+    # A brush and real images may disagree; then each sentence says which of them holds.
+    mixed = len({bool(step.get("holds", True)) for step in steps}) > 1
     return {
         "grade": grade,
         "name": say(f"ladder.{grade}"),
@@ -257,7 +259,7 @@ def _rung(grade: int, finding: Mapping[str, Any], grades: set[int]) -> dict[str,
         "word": say(f"ladder.{state}"),
         "steps": [
             {
-                "sentence": lines(step["sentence"], 500),
+                "sentence": _verdict(step, mixed) + lines(step["sentence"], 700),
                 "value": figure(step.get("value"), signed=True),
                 "ci": interval(step.get("ci")),
                 "p": probability(step.get("p")),
@@ -267,6 +269,13 @@ def _rung(grade: int, finding: Mapping[str, Any], grades: set[int]) -> dict[str,
             for step in steps
         ],
     }
+
+
+def _verdict(step: Mapping[str, Any], mixed: bool) -> str:
+    if not mixed:
+        return ""
+    word = say(f"ladder.{'holds' if step.get('holds', True) else 'fails'}")
+    return f"{word[:1].upper()}{word[1:]}: "
 
 
 def _raw(step: Mapping[str, Any]) -> dict[str, float] | None:

@@ -116,6 +116,21 @@ def test_the_ladder_tells_what_holds(sound_run, shown):
     assert "does not hold" in words(open_page("findings", finding="F002"))
 
 
+def test_a_brush_and_real_images_that_disagree_are_both_shown(sound_run, shown, tmp_path):
+    run = shutil.copytree(sound_run, tmp_path / "run")
+    document = json.loads((run / "audit.json").read_text())
+    finding = next(f for f in document["findings"] if f["id"] == "F001")
+    step = next(e for e in finding["evidence"] if e["grade"] == 2)
+    against = {**step, "name": "retrieved pairs", "sentence": "Pairs of real images do not differ.", "holds": False}
+    finding["evidence"].insert(finding["evidence"].index(step) + 1, against)
+    (run / "audit.json").write_text(json.dumps(document))
+    shown(run)
+    text = words(open_page("findings", finding="F001"))
+    assert text.count("\u2713 holds") == 3
+    assert "Pairs of real images do not differ." in text
+    assert "does not hold" in text
+
+
 def test_neurons_are_found_by_words_and_by_meaning(sound_run, shown):
     from dashboards.components import clean
     from dashboards.meaning import labels_of

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from geoaudit.report.html import page
+from geoaudit.results import open_run
 
 VOID = {"meta", "link", "img", "input", "br", "line", "circle", "path"}
 
@@ -55,6 +57,20 @@ def test_the_page_says_what_was_found_and_how_sure_it_is(pages, finished):
         assert f"unit-{str(unit).replace('/', '-')}" in read.ids
     assert "finding-F001" in read.ids
     assert len(read.ids) == len(set(read.ids))
+
+
+def test_a_brush_and_real_images_that_disagree_each_get_their_verdict(finished, tmp_path):
+    run = shutil.copytree(finished.root, tmp_path / "run")
+    document = json.loads((run / "audit.json").read_text())
+    finding = next(f for f in document["findings"] if f["id"] == "F001")
+    step = next(e for e in finding["evidence"] if e["grade"] == 2)
+    against = {**step, "name": "retrieved pairs", "sentence": "Pairs of real images do not differ.", "holds": False}
+    finding["evidence"].insert(finding["evidence"].index(step) + 1, against)
+    (run / "audit.json").write_text(json.dumps(document))
+    text = Reader(page(open_run(run))).text
+    assert "Does not hold: Pairs of real images do not differ." in text
+    assert f"Holds: {step['sentence']}" in text
+    assert text.count("Does not hold: ") == 1
 
 
 def test_every_link_inside_the_page_has_its_goal(pages):
