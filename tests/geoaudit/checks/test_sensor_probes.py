@@ -93,6 +93,32 @@ def test_real_images_speak_where_the_brush_is_unlike() -> None:
     assert judge(found)[0].severity == "critical"
 
 
+def test_stripes_along_and_across_are_looked_for_together_and_one_speaks_for_both() -> None:
+    context = captioned("vertical stripes", 450.0)
+    context.captions = [
+        caption.replace("vertical", "horizontal") if i % 5 == 0 else caption
+        for i, caption in enumerate(context.captions)
+    ]
+    found = SensorProbes(("stripes_vertical", "stripes_horizontal")).run(context).hypotheses
+    along, across = (next(h for h in found if h.concept == name and h.class_name == "water") for name in
+                     ("vertical stripes", "horizontal stripes"))  # fmt: skip
+    assert [e.name for e in along.evidence] == ["association", "counterfactual reliance", "retrieved pairs", "ablation"]
+    assert "vertical stripes or horizontal stripes" in along.evidence[2].sentence
+    assert along.prevalence == across.prevalence > 0.35
+    assert "pairs of real images were compared" in along.limitations
+
+
+def test_the_same_pairs_make_one_finding(monkeypatch) -> None:
+    """Whichever of the two is seen more speaks for both; the other is left with what its own brush does."""
+    monkeypatch.setattr("geoaudit.checks.causal.MIN_EFFECT", 0.3)
+    context = captioned("horizontal stripes", 450.0)
+    found = SensorProbes(("stripes_vertical", "stripes_horizontal")).run(context).hypotheses
+    water = {h.concept: h for h in found if h.class_name == "water"}
+    assert not any(e.name == "counterfactual reliance" and e.holds for h in water.values() for e in h.evidence)
+    assert [e.name for e in water["horizontal stripes"].evidence][2:] == ["retrieved pairs", "ablation"]
+    assert [e.name for e in water["vertical stripes"].evidence] == ["counterfactual reliance"]
+
+
 def test_real_images_refute_what_only_the_brush_does() -> None:
     """The network falls for painted haze, but on the images whose captions speak of haze it answers as on the others."""
     context = captioned("haze", 450.0)
