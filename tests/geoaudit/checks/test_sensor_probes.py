@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from geoaudit.checks.grouped import spoken_of
+from geoaudit.checks.pairing import retrieve_pairs
 from geoaudit.checks.sensor_probes import SensorProbes
 from geoaudit.findings import judge
 
-from .planted import HAZE_NAMES, HAZE_UNITS, Classifier, context_of, network_of, planted_context, tiles
+from .planted import CLASSES, HAZE_NAMES, HAZE_UNITS, Classifier, context_of, network_of, planted_context, tiles
 
 ARTEFACTS = ("haze", "stripes_vertical", "blur")
 
@@ -79,7 +81,8 @@ def captioned(word: str, planted: float, share: float = 0.4):
 
 def test_real_images_speak_where_the_brush_is_unlike() -> None:
     """What these captions call a watermark moves the class; the painted ring does not."""
-    found = SensorProbes(("watermark",)).run(captioned("watermark", 450.0)).hypotheses
+    context = captioned("watermark", 450.0)
+    found = SensorProbes(("watermark",)).run(context).hypotheses
     (water,) = (h for h in found if h.class_name == "water")
     assert [(e.grade, e.name, e.holds) for e in water.evidence] == [
         (1, "association", True),
@@ -88,6 +91,11 @@ def test_real_images_speak_where_the_brush_is_unlike() -> None:
         (3, "ablation", True),
     ]
     assert water.value == water.evidence[2].value
+    # Water's own pairs count too: does it need the thing to be recognised? The others are told apart.
+    pairs = retrieve_pairs(context, "watermark")
+    others = np.count_nonzero(context.reference[pairs.shown] != CLASSES.index("water"))
+    assert 0 < others < len(pairs.shown) == water.n
+    assert f"points in the {others} pairs of other classes)" in water.evidence[2].sentence
     assert set(HAZE_NAMES) <= set(water.units)
     assert "pairs of real images" in water.limitations
     assert judge(found)[0].severity == "critical"
