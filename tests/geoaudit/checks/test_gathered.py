@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from dnd_core.images import ArrayImages
-from geoaudit.checks.gathered import LookImages, gathered_classes
+from geoaudit.checks.gathered import LookImages, _gathered, gathered_classes
 from geoaudit.checks.geography import Geography, _usable
 from geoaudit.findings import judge
 
@@ -112,3 +114,19 @@ def test_look_images_change_pixels_and_fingerprint_only() -> None:
     assert look[3].pixels[3] == pytest.approx(images[3].pixels[3] / 2)
     assert look.fingerprint not in (images.fingerprint, LookImages(images, np.ones(4)).fingerprint)
     assert len(look) == len(images)
+
+
+def test_chance_is_given_the_same_choice_of_cuts(monkeypatch) -> None:
+    """Of some fifty cuts the best one always looks good; classes strewn by chance must not be called gathered for it."""
+    monkeypatch.setattr("geoaudit.checks.gathered.GATHERED", 0.0)
+    rng = np.random.default_rng(5)
+    blocks = np.repeat(np.arange(30), 4)
+    found = []
+    for seed in range(80):
+        centres = rng.random((30, 2))[blocks] + rng.normal(0, 0.005, (len(blocks), 2))
+        labels = (rng.random(30) < 0.4)[blocks].astype(np.int64)
+        context = SimpleNamespace(reference=labels, images=blocks, draws=99, seed=seed)
+        part = _gathered(context, 1, np.arange(len(blocks)), centres, blocks)
+        found.append(part.p if part is not None else 1.0)
+    assert np.mean(np.array(found) <= 0.05) < 0.15
+    assert np.mean(np.array(found) <= 0.5) == pytest.approx(0.5, abs=0.2)
