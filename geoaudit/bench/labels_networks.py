@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity_tests, score_labels
 from dnd_core.errors import ConfigError
+from dnd_core.images import ImageSet
 from dnd_core.types import UnitId
+from geoaudit.bench.labels_limits import limits
 from geoaudit.bench.labels_methods import Case, Labels
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
@@ -39,6 +41,7 @@ class Fit:
             label can do better.
         sanity: the sanity tests of every measure on the output units, whose classes are known.
         outputs: method -> match of output labels with classes.
+        limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
     """
 
     scores: Mapping[str, LabelScores]
@@ -46,6 +49,7 @@ class Fit:
     ceiling: float
     sanity: tuple[SanityResult, ...]
     outputs: Mapping[str, OutputMatch]
+    limits: Mapping[str, LabelScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +180,7 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
     from dnd_core.probing import activate
 
     tiles = case.evaluation
-    captions: list[str] = []
-    for first in range(0, len(tiles), 64):
-        captions += captioner.caption([tiles[i] for i in range(first, min(first + 64, len(tiles)))])
+    captions = _captions(tiles, range(len(tiles)), captioner)
     fired = activate(case.network, labels.run.layers, tiles.pixels(range(len(tiles))))
     hidden = [place for place, unit in enumerate(labels.units) if unit.layer != OUTPUT]
     columns = [labels.units[place] for place in hidden]
@@ -217,13 +219,32 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
             if some
         )
     best = np.sort(activations, axis=0)[::-1][:_SHOWN]
+    explaining = np.setdiff1d(np.arange(len(case.probe)), case.held_out)
+    probed = {info.name: labels.run.activations(info.name)[explaining] for info in labels.run.layers}
+    reach = limits(
+        np.stack([probed[unit.layer][:, unit.index] for unit in columns], axis=1),
+        activations,
+        (_captions(case.probe, explaining.tolist(), captioner), captions),
+        encoder,
+        blocks=blocks,
+        draws=draws,
+        seed=case.seed,
+    )
     return Fit(
         scores,
         examples,
         float((best > thresholds).mean()),
         _sanity(case, fired, tiles),
         {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()},
+        reach,
     )
+
+
+def _captions(tiles: ImageSet, rows: Sequence[int], captioner: CachedCaptioner) -> list[str]:
+    made: list[str] = []
+    for first in range(0, len(rows), 64):
+        made += captioner.caption([tiles[row] for row in rows[first : first + 64]])
+    return made
 
 
 def _sanity(case: Case, fired: Mapping[str, NDArray[np.float32]], tiles: Any) -> tuple[SanityResult, ...]:

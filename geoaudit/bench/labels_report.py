@@ -17,6 +17,7 @@ from dnd_core.errors import StoreError
 from dnd_core.store import write_atomic
 from geoaudit.bench.labels import YOURS, Bench, summary
 from geoaudit.bench.labels_analytic import SAME, rates
+from geoaudit.bench.labels_limits import LIMITS
 from geoaudit.bench.labels_methods import METHODS, OURS
 
 __all__ = ["EXPECTED", "write_document", "write_results"]
@@ -111,6 +112,7 @@ def markdown(bench: Bench, command: str) -> str:
             "### Against what was expected\n\n" + _expected(bench),
             "### Hidden units of the bundled classifiers\n\n" + _fit(bench),
             "![Simulation r of every method](images/bench-labels-fit.png)",
+            "### How far the captions' phrases reach\n\n" + _reach(bench),
             "### Do the measures notice wrong labels?\n\n" + _sanity(bench),
             "### Known truth: analytic units\n\n" + _analytic(bench),
             "![Units recovered by every method](images/bench-labels-recovery.png)",
@@ -167,7 +169,35 @@ def _score_rows(bench: Bench) -> list[dict[str, Any]]:
         if known:
             row |= {key: _figure(value) for key, value in rates(known).items()}
         rows.append(row)
+    for key, found in _limits(bench).items():
+        rows.append(
+            {"method": f"limit: {key}", "units": found.n, "r": _figure(found.value), "r_low": _figure(found.low),
+             "r_high": _figure(found.high)}
+        )  # fmt: skip
     return rows
+
+
+def _limits(bench: Bench) -> dict[str, Estimate]:
+    parts = [cell.limits for cell in bench.cells if cell.limits]
+    return {key: estimate([part[key] for part in parts], "r") for key in LIMITS} if parts else {}
+
+
+def _reach(bench: Bench) -> str:
+    plain = _of(bench, "dnd", "r")
+    found = {NAMES[OURS]: _of(bench, OURS, "r"), NAMES["dnd"]: plain}
+    found |= {LIMITS[key]: value for key, value in _limits(bench).items()}
+    return (
+        "Our labels and DnD's are made of phrases that the measured captions say, and presence is read from the same captions. "
+        "No rule of ours had a part in the last three lines; a regression on all phrases is no label, only what "
+        "the phrases hold.\n\n"
+        + _table(
+            ["followed by", "simulation r", f"times {NAMES['dnd']}"],
+            [
+                [words, _interval(value), _figure(value.value / plain.value if plain.value > 0 else None, 2)]
+                for words, value in found.items()
+            ],
+        )
+    )
 
 
 def _fit(bench: Bench) -> str:
