@@ -81,6 +81,7 @@ class Cell:
         outputs: method -> match of output units.
         recoveries: every method's labels of every analytic unit.
         limits: scores of hidden units, r alone, that nothing said in the captions' phrases can pass by much.
+        ungraded: method -> scores of hidden units, r alone, where presence asks whether, not how much.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Cell:
     outputs: Mapping[str, OutputMatch]
     recoveries: tuple[Recovery, ...]
     limits: Mapping[str, LabelScores] = field(default_factory=dict)
+    ungraded: Mapping[str, LabelScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,7 @@ def _network_cell(
         yours = tuple(mine.get(unit, ()) for unit in said.units)
         said = replace(said, said={**said.said, YOURS: yours})
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
-    cell = Cell(case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits)
+    cell = Cell(case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded)
     _save(file, key, cell)
     return cell
 
@@ -223,6 +225,7 @@ def _save(file: Path, key: str, cell: Cell) -> None:
         "name": cell.name,
         "scores": {method: listed(scores) for method, scores in cell.scores.items()},
         "limits": {key: listed(scores) for key, scores in cell.limits.items()},
+        "ungraded": {method: listed(scores) for method, scores in cell.ungraded.items()},
         "examples": cell.examples,
         "ceiling": _plain(np.array([cell.ceiling]))[0],
         "sanity": [asdict(result) for result in cell.sanity],
@@ -270,6 +273,7 @@ def _load(file: Path, key: str) -> Cell | None:
             for row in content["recoveries"]
         ),
         {key: scores(kept) for key, kept in content["limits"].items()},
+        {method: scores(kept) for method, kept in content["ungraded"].items()},
     )
 
 

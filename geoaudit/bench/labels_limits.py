@@ -129,8 +129,7 @@ def limits(
         "hindsight": best_statements(evaluated, elsewhere, elsewhere),
     }
     everyone = np.ones(evaluated.shape[1], dtype=bool)
-    answer = {}
-    for key, presence in predicted.items():
-        scores = score_labels(evaluated, presence, everyone, blocks=blocks, draws=draws, seed=seed)
-        answer[key] = LabelScores({"r": scores.units["r"]}, {"r": scores.draws["r"]}, everyone)
-    return answer
+    return {
+        key: score_labels(evaluated, presence, everyone, blocks=blocks, draws=draws, seed=seed).only("r")
+        for key, presence in predicted.items()
+    }

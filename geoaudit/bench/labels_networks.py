@@ -16,7 +16,7 @@ from dnd_core.errors import ConfigError
 from dnd_core.images import ImageSet
 from dnd_core.types import UnitId
 from geoaudit.bench.labels_limits import limits
-from geoaudit.bench.labels_methods import Case, Labels
+from geoaudit.bench.labels_methods import DND, OURS, Case, Labels
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
 
@@ -42,6 +42,8 @@ class Fit:
         sanity: the sanity tests of every measure on the output units, whose classes are known.
         outputs: method -> match of output labels with classes.
         limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
+        ungraded: method -> scores of hidden units, r alone, where presence asks whether a thing is there, not how much of
+            it; of ours and DnD.
     """
 
     scores: Mapping[str, LabelScores]
@@ -50,6 +52,7 @@ class Fit:
     sanity: tuple[SanityResult, ...]
     outputs: Mapping[str, OutputMatch]
     limits: Mapping[str, LabelScores]
+    ungraded: Mapping[str, LabelScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,29 +193,35 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
     distinct = sorted({label for said in labels.said.values() for some in said for label in some})
     row = {label: number for number, label in enumerate(distinct)}
     presence = CaptionIndex(captions, encoder, amounts=True).presence(distinct)
+    whether = CaptionIndex(captions, encoder).presence(distinct)
     gallery = PoolImages(tiles, encoder, captions)
     gallery.prepare(sorted({" or ".join(some) for said in labels.said.values() for some in said if some}))
     blocks = tiles.blocks
-    scores, examples = {}, {}
+    scores, examples, ungraded = {}, {}, {}
     for method, said in labels.said.items():
         mine = [said[place] for place in hidden]
-        there = np.zeros(activations.shape)
+        has = np.array([bool(some) for some in mine])
+        there, plainly = np.zeros(activations.shape), np.zeros(activations.shape)
         shown: list[NDArray[np.float32]] = []
         for unit, some in enumerate(mine):
             if some:
-                there[:, unit] = presence[[row[label] for label in some]].max(axis=0)
+                rows = [row[label] for label in some]
+                there[:, unit], plainly[:, unit] = presence[rows].max(axis=0), whether[rows].max(axis=0)
             chosen = gallery.choose(" or ".join(some), _SHOWN) if some else []
             shown.append(activations[chosen, unit])
         scores[method] = score_labels(
             activations,
             there,
-            np.array([bool(some) for some in mine]),
+            has,
             shown=shown,
             thresholds=thresholds,
             blocks=blocks,
             draws=draws,
             seed=case.seed,
         )
+        if method in (OURS, DND):
+            found = score_labels(activations, plainly, has, blocks=blocks, draws=draws, seed=case.seed)
+            ungraded[method] = found.only("r")
         examples[method] = tuple(
             (str(unit), "; ".join(some), float(r))
             for unit, some, r in zip(columns, mine, scores[method].units["r"], strict=True)
@@ -237,6 +246,7 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         _sanity(case, fired, tiles),
         {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()},
         reach,
+        ungraded,
     )
 
 

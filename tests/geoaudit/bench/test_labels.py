@@ -23,7 +23,7 @@ from geoaudit.bench import labels as bench_labels
 from geoaudit.bench.labels import Bench, Cell, Plan, summary
 from geoaudit.bench.labels_analytic import Recovery, rates
 from geoaudit.bench.labels_limits import LIMITS, best_statements, limits, phrase_extents
-from geoaudit.bench.labels_methods import COMPARATORS, METHODS, OURS
+from geoaudit.bench.labels_methods import COMPARATORS, DND, METHODS, OURS
 from geoaudit.bench.labels_networks import OutputMatch, read_labels
 from geoaudit.bench.labels_report import markdown, write_document, write_results
 from geoaudit.bench.labels_tiles import index_masks, parts
@@ -321,7 +321,17 @@ def small_bench():
         key: score_labels(activations, activations + number * rng.normal(size=activations.shape), [True] * 4, draws=5)
         for number, key in enumerate(LIMITS)
     }
-    network = Cell("clean-1", scores, examples, 0.3, sanity, outputs, (), reach)
+    network = Cell(
+        "clean-1",
+        scores,
+        examples,
+        0.3,
+        sanity,
+        outputs,
+        (),
+        reach,
+        {OURS: reach["statement"], DND: reach["statement"]},
+    )
     analytic = Cell("analytic-x-1", {}, {}, float("nan"), sanity, {}, tuple(recoveries))
     return Bench(Plan((("clean", 1),), (("x", 1),), ("layer4",), 100, 5), (network, analytic), tuple(METHODS))
 
@@ -363,6 +373,7 @@ def test_tables_are_written_and_labels_in_them_stay_text(tmp_path):
     (line,) = [line for line in page.splitlines() if LIMITS["statement"] in line]
     assert "| 1.000 [1.000, 1.000] | " in line
     assert line.endswith(f"| {1 / summary(bench)['comparators']['dnd']:.2f} |")
+    assert "simulation r is ours 1.000 [1.000, 1.000], DnD as published 1.000 [1.000, 1.000], 1 times" in page
     assert "<script>" not in page
     rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("|") and "script" in line]
     # Four cells in the list of wrong labels, six in the list of output labels.
