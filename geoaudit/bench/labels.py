@@ -32,8 +32,8 @@ __all__ = ["FULL", "QUICK", "YOURS", "Bench", "Cell", "Plan", "run_labels"]
 YOURS = "yours"
 """The user's labels among the methods."""
 
-_VERSION = 2
-_MAKERS = ("analytic", "limits", "methods", "networks", "tiles", "units", "words")
+_VERSION = 3
+_MAKERS = ("analytic", "limits", "methods", "networks", "shown", "tiles", "units", "words")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Cell:
         recoveries: every method's labels of every analytic unit.
         limits: scores of hidden units, r alone, that nothing said in the captions' phrases can pass by much.
         ungraded: method -> scores of hidden units, r alone, where presence asks whether, not how much.
+        wider: method -> activation rate with the retrieval pool's tiles to choose from too.
+        wider_ceiling: as ``ceiling``, of these.
     """
 
     name: str
@@ -93,6 +95,8 @@ class Cell:
     recoveries: tuple[Recovery, ...]
     limits: Mapping[str, LabelScores] = field(default_factory=dict)
     ungraded: Mapping[str, LabelScores] = field(default_factory=dict)
+    wider: Mapping[str, LabelScores] = field(default_factory=dict)
+    wider_ceiling: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +177,10 @@ def _network_cell(
         yours = tuple(mine.get(unit, ()) for unit in said.units)
         said = replace(said, said={**said.said, YOURS: yours})
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
-    cell = Cell(case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded)
+    cell = Cell(
+        case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded, fit.wider,
+        fit.wider_ceiling,
+    )  # fmt: skip
     _save(file, key, cell)
     return cell
 
@@ -224,8 +231,11 @@ def _save(file: Path, key: str, cell: Cell) -> None:
         "key": key,
         "name": cell.name,
         "scores": {method: listed(scores) for method, scores in cell.scores.items()},
-        "limits": {key: listed(scores) for key, scores in cell.limits.items()},
-        "ungraded": {method: listed(scores) for method, scores in cell.ungraded.items()},
+        **{
+            name: {key: listed(scores) for key, scores in getattr(cell, name).items()}
+            for name in ("limits", "ungraded", "wider")
+        },
+        "wider_ceiling": _number(cell.wider_ceiling),
         "examples": cell.examples,
         "ceiling": _plain(np.array([cell.ceiling]))[0],
         "sanity": [asdict(result) for result in cell.sanity],
@@ -273,7 +283,9 @@ def _load(file: Path, key: str) -> Cell | None:
             for row in content["recoveries"]
         ),
         {key: scores(kept) for key, kept in content["limits"].items()},
-        {method: scores(kept) for method, kept in content["ungraded"].items()},
+        {key: scores(kept) for key, kept in content["ungraded"].items()},
+        {key: scores(kept) for key, kept in content["wider"].items()},
+        float(_floats([content["wider_ceiling"]])[0]),
     )
 
 

@@ -84,6 +84,7 @@ class Case:
         mask_names: C names.
         seed: of every draw.
         units: only these units of the layers count; all when empty.
+        wider: the evaluation's and the pool's tiles together; None for analytic units.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Case:
     mask_names: tuple[str, ...]
     seed: int
     units: tuple[UnitId, ...] = ()
+    wider: ImageSet | None = None
 
 
 @dataclass(frozen=True, eq=False)

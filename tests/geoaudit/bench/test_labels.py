@@ -26,6 +26,7 @@ from geoaudit.bench.labels_limits import LIMITS, best_statements, limits, phrase
 from geoaudit.bench.labels_methods import COMPARATORS, DND, METHODS, OURS
 from geoaudit.bench.labels_networks import OutputMatch, read_labels
 from geoaudit.bench.labels_report import markdown, write_document, write_results
+from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
 from geoaudit.bench.labels_tiles import index_masks, parts
 from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension, told
 from geoaudit.bench.labels_words import read
@@ -251,6 +252,33 @@ def test_limits_bound_what_labels_of_the_captions_reach():
     assert all(set(scores.units) == set(scores.draws) == {"r"} for scores in found.values())
 
 
+def test_the_tiles_that_show_a_label_most_are_shown():
+    captions = [f"water over {amount} of the tile" for amount in AMOUNTS] * 4 + ["houses"] * 10
+    chosen = show([[("water",), ()], [("houses",), ("snow",)]], captions, WordVectors())
+    assert set(chosen["water",][:4]) == {3, 7, 11, 15}
+    assert set(chosen["houses",]) == set(range(16, 26))
+    assert chosen[()] == chosen["snow",] == []
+
+
+def test_rates_of_shown_tiles_count_units_with_a_label_and_stay_under_what_is_possible():
+    captions = ["water over all of the tile"] * 20 + ["houses"] * 20
+    activations = np.repeat([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], 20, axis=0)
+    bars = np.array([0.5, 0.5, 2.0])
+    said = {
+        "right": [("water",), ("houses",), ()],
+        "wrong": [("houses",), ("houses",), ("water",)],
+        "none": [(), (), ()],
+    }
+    found = rates_of_shown(said, activations, bars, captions, WordVectors(), draws=20, seed=0)
+    rates = {method: scores.units["activation_rate"] for method, scores in found.items()}
+    np.testing.assert_array_equal(rates["right"], [1, 1, np.nan])
+    np.testing.assert_array_equal(rates["wrong"], [0, 1, 0])
+    assert np.isnan(rates["none"]).all()
+    assert (found["right"]["activation_rate"].value, found["right"]["activation_rate"].n) == (1, 2)
+    assert found["wrong"]["activation_rate"].high > found["wrong"]["activation_rate"].low
+    assert most_possible(activations, bars) == pytest.approx(2 / 3)
+
+
 LAYERS = {"layer4": 96, "output": 5}
 
 
@@ -321,17 +349,8 @@ def small_bench():
         key: score_labels(activations, activations + number * rng.normal(size=activations.shape), [True] * 4, draws=5)
         for number, key in enumerate(LIMITS)
     }
-    network = Cell(
-        "clean-1",
-        scores,
-        examples,
-        0.3,
-        sanity,
-        outputs,
-        (),
-        reach,
-        {OURS: reach["statement"], DND: reach["statement"]},
-    )
+    ungraded = {OURS: reach["statement"], DND: reach["statement"]}
+    network = Cell("clean-1", scores, examples, 0.3, sanity, outputs, (), reach, ungraded, scores, 0.8)
     analytic = Cell("analytic-x-1", {}, {}, float("nan"), sanity, {}, tuple(recoveries))
     return Bench(Plan((("clean", 1),), (("x", 1),), ("layer4",), 100, 5), (network, analytic), tuple(METHODS))
 
@@ -373,6 +392,8 @@ def test_tables_are_written_and_labels_in_them_stay_text(tmp_path):
     (line,) = [line for line in page.splitlines() if LIMITS["statement"] in line]
     assert "| 1.000 [1.000, 1.000] | " in line
     assert line.endswith(f"| {1 / summary(bench)['comparators']['dnd']:.2f} |")
+    assert "no label could reach a higher activation rate on the evaluation's tiles than **0.30**" in page.lower()
+    assert "to choose from too **0.80**" in page
     assert "simulation r is ours 1.000 [1.000, 1.000], DnD as published 1.000 [1.000, 1.000], 1 times" in page
     assert "<script>" not in page
     rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("|") and "script" in line]
