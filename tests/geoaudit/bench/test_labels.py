@@ -16,6 +16,7 @@ from dnd_core.benching.metrics import PRIMARY, SECONDARY
 from dnd_core.benching.sanity import TESTS
 from dnd_core.errors import ConfigError, StoreError
 from dnd_core.images import ArrayImages
+from dnd_core.presence import amount_of
 from dnd_core.testing import Concept, WordVectors
 from dnd_core.types import UnitId
 from geoaudit.bands import SENTINEL2
@@ -232,7 +233,8 @@ def test_phrases_are_graded_by_amount_and_rare_ones_left_out():
     assert (here.shape, there.shape) == ((22, 2), (10, 2))
     for table, drawn in ((here, first), (there, second)):
         for phrase in range(2):
-            assert np.corrcoef(table[: len(drawn), phrase], drawn[:, phrase])[0, 1] > 0.9
+            shares = np.array([amount_of(f"over {amount} of the tile") for amount in AMOUNTS])
+            np.testing.assert_allclose(table[: len(drawn), phrase], shares[drawn[:, phrase]], atol=1e-6)
 
 
 def test_limits_bound_what_labels_of_the_captions_reach():
