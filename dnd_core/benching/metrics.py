@@ -149,6 +149,10 @@ class LabelScores:
     def __getitem__(self, name: str) -> Estimate:
         return estimate([self], name)
 
+    def only(self, name: str) -> LabelScores:
+        """The same with one measure."""
+        return LabelScores({name: self.units[name]}, {name: self.draws[name]}, self.labelled)
+
 
 def score_labels(
     activations: ArrayLike,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,8 @@ __all__ = ["FULL", "QUICK", "YOURS", "Bench", "Cell", "Plan", "run_labels"]
 YOURS = "yours"
 """The user's labels among the methods."""
 
-_VERSION = 1
-_MAKERS = ("analytic", "methods", "networks", "tiles", "units", "words")
+_VERSION = 3
+_MAKERS = ("analytic", "limits", "methods", "networks", "shown", "tiles", "units", "words")
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Plan:
 
 
 FULL = Plan(
-    networks=(("clean", 10), ("haze", 10)),
-    analytic=(("delmarva", 10), ("delmarva", 11)),
-    hidden=("layer4",),
+    networks=(("clean", 20), ("clean", 21), ("haze", 20), ("haze", 21)),
+    analytic=(("delmarva", 20), ("delmarva", 21)),
+    hidden=("layer3", "layer4"),
     tiles=1000,
-    draws=50,
+    draws=200,
 )
-"""What the document is made from. Seeds 0 to 3 on the scene brandenburg are what anything was set on."""
+"""What the document is made from. Anything was set on seeds 0 to 3 and the scene brandenburg; 10 and 11 were looked at once."""
 
 QUICK = Plan(networks=(("clean", 3),), analytic=(("brandenburg", 3),), hidden=("layer4",), tiles=900, draws=30)
 """A look in a few minutes; too few units for a claim."""
@@ -80,6 +80,10 @@ class Cell:
         sanity: sanity tests of every measure.
         outputs: method -> match of output units.
         recoveries: every method's labels of every analytic unit.
+        limits: scores of hidden units, r alone, that nothing said in the captions' phrases can pass by much.
+        ungraded: method -> scores of hidden units, r alone, where presence asks whether, not how much.
+        wider: method -> activation rate with the retrieval pool's tiles to choose from too.
+        wider_ceiling: as ``ceiling``, of these.
     """
 
     name: str
@@ -89,6 +93,10 @@ class Cell:
     sanity: tuple[SanityResult, ...]
     outputs: Mapping[str, OutputMatch]
     recoveries: tuple[Recovery, ...]
+    limits: Mapping[str, LabelScores] = field(default_factory=dict)
+    ungraded: Mapping[str, LabelScores] = field(default_factory=dict)
+    wider: Mapping[str, LabelScores] = field(default_factory=dict)
+    wider_ceiling: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +177,10 @@ def _network_cell(
         yours = tuple(mine.get(unit, ()) for unit in said.units)
         said = replace(said, said={**said.said, YOURS: yours})
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
-    cell = Cell(case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, ())
+    cell = Cell(
+        case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded, fit.wider,
+        fit.wider_ceiling,
+    )  # fmt: skip
     _save(file, key, cell)
     return cell
 
@@ -220,6 +231,11 @@ def _save(file: Path, key: str, cell: Cell) -> None:
         "key": key,
         "name": cell.name,
         "scores": {method: listed(scores) for method, scores in cell.scores.items()},
+        **{
+            name: {key: listed(scores) for key, scores in getattr(cell, name).items()}
+            for name in ("limits", "ungraded", "wider")
+        },
+        "wider_ceiling": _number(cell.wider_ceiling),
         "examples": cell.examples,
         "ceiling": _plain(np.array([cell.ceiling]))[0],
         "sanity": [asdict(result) for result in cell.sanity],
@@ -266,6 +282,10 @@ def _load(file: Path, key: str) -> Cell | None:
             Recovery(**{**row, "unit": UnitId.parse(row["unit"]), "agreement": float(_floats([row["agreement"]])[0])})
             for row in content["recoveries"]
         ),
+        {key: scores(kept) for key, kept in content["limits"].items()},
+        {key: scores(kept) for key, kept in content["ungraded"].items()},
+        {key: scores(kept) for key, kept in content["wider"].items()},
+        float(_floats([content["wider_ceiling"]])[0]),
     )
 
 

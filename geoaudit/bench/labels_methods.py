@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from dnd_core.backends.sentences import SentenceEncoder
     from dnd_core.captioning import Progress
 
-__all__ = ["CONCEPTS", "METHODS", "OURS", "Case", "Labels", "label_units", "ours_of"]
+__all__ = ["CONCEPTS", "DND", "METHODS", "OURS", "Case", "Labels", "label_units", "ours_of"]
 
-OURS = "ours"
+OURS, DND = "ours", "dnd"
 METHODS: Mapping[str, str] = {
     OURS: "ours",
     "ours_no_contrast": "ours without contrast",
     "ours_no_verification": "ours without verification",
-    "dnd": "DnD as published",
+    DND: "DnD as published",
     "clip_dissect": "CLIP-Dissect",
     "network_dissection": "Network Dissection",
     "constant": "one label for all",
@@ -49,7 +49,7 @@ METHODS: Mapping[str, str] = {
 }
 """Every method by key, as tables name it."""
 
-COMPARATORS = ("dnd", "clip_dissect", "network_dissection", "constant", "random", "shuffled")
+COMPARATORS = (DND, "clip_dissect", "network_dissection", "constant", "random", "shuffled")
 """Methods that are not ours or ours with a part left out."""
 
 CONCEPTS: tuple[str, ...] = (
@@ -84,6 +84,7 @@ class Case:
         mask_names: C names.
         seed: of every draw.
         units: only these units of the layers count; all when empty.
+        wider: the evaluation's and the pool's tiles together; None for analytic units.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Case:
     mask_names: tuple[str, ...]
     seed: int
     units: tuple[UnitId, ...] = ()
+    wider: ImageSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,7 @@ def configs(seed: int) -> dict[str, DescribeConfig]:
         seed=seed,
     )
     without = replace(ours, candidates=CandidateConfig(contrast=False))
-    return {OURS: ours, "ours_no_contrast": without, "dnd": plain}
+    return {OURS: ours, "ours_no_contrast": without, DND: plain}
 
 
 def backends(case: Case, captioner: CachedCaptioner, encoder: SentenceEncoder) -> Backends:

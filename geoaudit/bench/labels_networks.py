@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity_tests, score_labels
 from dnd_core.errors import ConfigError
+from dnd_core.images import ImageSet, Subset
 from dnd_core.types import UnitId
-from geoaudit.bench.labels_methods import Case, Labels
+from geoaudit.bench.labels_limits import limits
+from geoaudit.bench.labels_methods import DND, OURS, Case, Labels
+from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
 
@@ -25,7 +28,6 @@ __all__ = ["HIDDEN", "Fit", "OutputMatch", "bundled_case", "fit_of", "match_outp
 
 HIDDEN = ("layer3", "layer4")
 OUTPUT = "output"
-_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,11 @@ class Fit:
             label can do better.
         sanity: the sanity tests of every measure on the output units, whose classes are known.
         outputs: method -> match of output labels with classes.
+        limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
+        ungraded: method -> scores of hidden units, r alone, where presence asks whether a thing is there, not how much of
+            it; of ours and DnD.
+        wider: method -> activation rate with the pool's tiles to choose from too.
+        wider_ceiling: as ``ceiling``, of these.
     """
 
     scores: Mapping[str, LabelScores]
@@ -46,6 +53,10 @@ class Fit:
     ceiling: float
     sanity: tuple[SanityResult, ...]
     outputs: Mapping[str, OutputMatch]
+    limits: Mapping[str, LabelScores]
+    ungraded: Mapping[str, LabelScores]
+    wider: Mapping[str, LabelScores]
+    wider_ceiling: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ def bundled_case(model: str, seed: int, hidden: Sequence[str] = HIDDEN) -> Case:
         known=np.concatenate([mapped, np.ones_like(indices)], axis=1),
         mask_names=(*card.class_names, *INDEX_MASKS),
         seed=seed,
+        wider=Subset(images, np.setdiff1d(np.arange(len(images)), split.probed).tolist()),
     )
 
 
@@ -171,14 +183,11 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         encoder: compares labels with what it says.
         draws: bootstrap draws.
     """
-    from dnd_core.backends.pool import PoolImages
     from dnd_core.presence import CaptionIndex
     from dnd_core.probing import activate
 
     tiles = case.evaluation
-    captions: list[str] = []
-    for first in range(0, len(tiles), 64):
-        captions += captioner.caption([tiles[i] for i in range(first, min(first + 64, len(tiles)))])
+    captions = _captions(tiles, range(len(tiles)), captioner)
     fired = activate(case.network, labels.run.layers, tiles.pixels(range(len(tiles))))
     hidden = [place for place, unit in enumerate(labels.units) if unit.layer != OUTPUT]
     columns = [labels.units[place] for place in hidden]
@@ -188,42 +197,78 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
     distinct = sorted({label for said in labels.said.values() for some in said for label in some})
     row = {label: number for number, label in enumerate(distinct)}
     presence = CaptionIndex(captions, encoder, amounts=True).presence(distinct)
-    gallery = PoolImages(tiles, encoder, captions)
-    gallery.prepare(sorted({" or ".join(some) for said in labels.said.values() for some in said if some}))
+    whether = CaptionIndex(captions, encoder).presence(distinct)
+    said_of = {method: [said[place] for place in hidden] for method, said in labels.said.items()}
+    best = show(list(said_of.values()), captions, encoder)
     blocks = tiles.blocks
-    scores, examples = {}, {}
-    for method, said in labels.said.items():
-        mine = [said[place] for place in hidden]
-        there = np.zeros(activations.shape)
+    scores, examples, ungraded = {}, {}, {}
+    for method, mine in said_of.items():
+        has = np.array([bool(some) for some in mine])
+        there, plainly = np.zeros(activations.shape), np.zeros(activations.shape)
         shown: list[NDArray[np.float32]] = []
         for unit, some in enumerate(mine):
             if some:
-                there[:, unit] = presence[[row[label] for label in some]].max(axis=0)
-            chosen = gallery.choose(" or ".join(some), _SHOWN) if some else []
-            shown.append(activations[chosen, unit])
+                rows = [row[label] for label in some]
+                there[:, unit], plainly[:, unit] = presence[rows].max(axis=0), whether[rows].max(axis=0)
+            shown.append(activations[best[some], unit])
         scores[method] = score_labels(
             activations,
             there,
-            np.array([bool(some) for some in mine]),
+            has,
             shown=shown,
             thresholds=thresholds,
             blocks=blocks,
             draws=draws,
             seed=case.seed,
         )
+        if method in (OURS, DND):
+            found = score_labels(activations, plainly, has, blocks=blocks, draws=draws, seed=case.seed)
+            ungraded[method] = found.only("r")
         examples[method] = tuple(
             (str(unit), "; ".join(some), float(r))
             for unit, some, r in zip(columns, mine, scores[method].units["r"], strict=True)
             if some
         )
-    best = np.sort(activations, axis=0)[::-1][:_SHOWN]
+    wider = case.wider or tiles
+    fired_wider = activate(case.network, labels.run.layers, wider.pixels(range(len(wider))))
+    more = np.stack([fired_wider[unit.layer][:, unit.index] for unit in columns], axis=1)
+    explaining = np.setdiff1d(np.arange(len(case.probe)), case.held_out)
+    probed = {info.name: labels.run.activations(info.name)[explaining] for info in labels.run.layers}
+    reach = limits(
+        np.stack([probed[unit.layer][:, unit.index] for unit in columns], axis=1),
+        activations,
+        (_captions(case.probe, explaining.tolist(), captioner), captions),
+        encoder,
+        blocks=blocks,
+        draws=draws,
+        seed=case.seed,
+    )
     return Fit(
         scores,
         examples,
-        float((best > thresholds).mean()),
+        most_possible(activations, thresholds),
         _sanity(case, fired, tiles),
         {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()},
+        reach,
+        ungraded,
+        rates_of_shown(
+            said_of,
+            more,
+            thresholds,
+            _captions(wider, range(len(wider)), captioner),
+            encoder,
+            draws=draws,
+            seed=case.seed,
+        ),
+        most_possible(more, thresholds),
     )
+
+
+def _captions(tiles: ImageSet, rows: Sequence[int], captioner: CachedCaptioner) -> list[str]:
+    made: list[str] = []
+    for first in range(0, len(rows), 64):
+        made += captioner.caption([tiles[row] for row in rows[first : first + 64]])
+    return made
 
 
 def _sanity(case: Case, fired: Mapping[str, NDArray[np.float32]], tiles: Any) -> tuple[SanityResult, ...]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,9 @@ from dnd_core.errors import StoreError
 from dnd_core.store import write_atomic
 from geoaudit.bench.labels import YOURS, Bench, summary
 from geoaudit.bench.labels_analytic import SAME, rates
-from geoaudit.bench.labels_methods import METHODS, OURS
+from geoaudit.bench.labels_limits import LIMITS
+from geoaudit.bench.labels_methods import DND, METHODS, OURS
+from geoaudit.bench.labels_tables import as_csv, figure, in_cell, interval, table
 
 __all__ = ["EXPECTED", "write_document", "write_results"]
 
@@ -48,21 +47,21 @@ def write_results(bench: Bench, out: Path) -> list[Path]:
         The files written.
     """
     files = [out / "scores.csv", out / "units.csv", out / "analytic.csv"]
-    write_atomic(files[0], _csv(_score_rows(bench)))
+    write_atomic(files[0], as_csv(_score_rows(bench)))
     units = [
         {"cell": cell.name, "method": method, "unit": unit, "label": label, "r": round(r, 4)}
         for cell in bench.cells
         for method, rows in cell.examples.items()
         for unit, label, r in rows
     ]
-    write_atomic(files[1], _csv(units or [{"cell": "", "method": "", "unit": "", "label": "", "r": ""}]))
+    write_atomic(files[1], as_csv(units or [{"cell": "", "method": "", "unit": "", "label": "", "r": ""}]))
     write_atomic(
         files[2],
-        _csv(
+        as_csv(
             [
                 {
                     "cell": cell.name, "method": row.method, "unit": str(row.unit), "kind": row.kind, "truth": row.truth,
-                    "label": row.said, "exact": int(row.exact), "agreement": _figure(row.agreement), "right": int(row.right),
+                    "label": row.said, "exact": int(row.exact), "agreement": figure(row.agreement), "right": int(row.right),
                 }
                 for cell in bench.cells
                 for row in cell.recoveries
@@ -97,7 +96,7 @@ def write_document(bench: Bench, out: Path, docs: Path, command: str) -> list[Pa
     for name in ("bench-labels-fit.png", "bench-labels-recovery.png"):
         write_atomic(docs / "images" / name, (out / name).read_bytes())
         written.append(docs / "images" / name)
-    write_atomic(docs / "bench-labels.csv", _csv(_score_rows(bench)))
+    write_atomic(docs / "bench-labels.csv", as_csv(_score_rows(bench)))
     return [*written, docs / "bench-labels.csv"]
 
 
@@ -111,6 +110,7 @@ def markdown(bench: Bench, command: str) -> str:
             "### Against what was expected\n\n" + _expected(bench),
             "### Hidden units of the bundled classifiers\n\n" + _fit(bench),
             "![Simulation r of every method](images/bench-labels-fit.png)",
+            "### How far the captions' phrases reach\n\n" + _reach(bench),
             "### Do the measures notice wrong labels?\n\n" + _sanity(bench),
             "### Known truth: analytic units\n\n" + _analytic(bench),
             "![Units recovered by every method](images/bench-labels-recovery.png)",
@@ -136,8 +136,8 @@ def _expected(bench: Bench) -> str:
     for key, words, bar, more in EXPECTED:
         value = found[key]
         met = value is not None and (value >= bar if more else value <= bar)
-        rows.append([words, f"{'>=' if more else '<='} {bar:g}", _figure(value), "yes" if met else "**no**"])
-    return _table(["what", "expected", "found", "met"], rows)
+        rows.append([words, f"{'>=' if more else '<='} {bar:g}", figure(value), "yes" if met else "**no**"])
+    return table(["what", "expected", "found", "met"], rows)
 
 
 def _of(bench: Bench, method: str, name: str) -> Estimate:
@@ -159,37 +159,82 @@ def _score_rows(bench: Bench) -> list[dict[str, Any]]:
         if not any(method in cell.scores for cell in bench.cells):
             continue
         has, total, own = _labelled(bench, method)
-        row: dict[str, Any] = {"method": method, "units": total, "labelled": has, "r_of_labelled": _figure(own)}
+        row: dict[str, Any] = {"method": method, "units": total, "labelled": has, "r_of_labelled": figure(own)}
         for name in (*PRIMARY, *SECONDARY):
             found = _of(bench, method, name)
-            row |= {name: _figure(found.value), f"{name}_low": _figure(found.low), f"{name}_high": _figure(found.high)}
+            row |= {name: figure(found.value), f"{name}_low": figure(found.low), f"{name}_high": figure(found.high)}
         known = [r for cell in bench.cells for r in cell.recoveries if r.method == method]
         if known:
-            row |= {key: _figure(value) for key, value in rates(known).items()}
+            row |= {key: figure(value) for key, value in rates(known).items()}
         rows.append(row)
+    for key, found in _limits(bench).items():
+        rows.append(
+            {"method": f"limit: {key}", "units": found.n, "r": figure(found.value), "r_low": figure(found.low),
+             "r_high": figure(found.high)}
+        )  # fmt: skip
     return rows
+
+
+def _whether(bench: Bench) -> str:
+    """What r is where presence is not graded by amount."""
+    parts = [cell.ungraded for cell in bench.cells if cell.ungraded]
+    if not parts:
+        return ""
+    ours, plain = (estimate([part[method] for part in parts], "r") for method in (OURS, DND))
+    return (
+        "\n\nPresence grades how much of a tile shows a label, for every method alike. Asked only whether the tile shows it (a "
+        f"small extent weighs little less than a large one), simulation r is ours {interval(ours)}, {NAMES[DND]} "
+        f"{interval(plain)}, {figure(ours.value / plain.value if plain.value > 0 else None, 2)} times."
+    )
+
+
+def _limits(bench: Bench) -> dict[str, Estimate]:
+    parts = [cell.limits for cell in bench.cells if cell.limits]
+    return {key: estimate([part[key] for part in parts], "r") for key in LIMITS} if parts else {}
+
+
+def _reach(bench: Bench) -> str:
+    plain = _of(bench, DND, "r")
+    found = {NAMES[OURS]: _of(bench, OURS, "r"), NAMES[DND]: plain}
+    found |= {LIMITS[key]: value for key, value in _limits(bench).items()}
+    return (
+        "Our labels and DnD's are made of phrases that the measured captions say, and presence is read from the same captions. "
+        "No rule of ours had a part in the last three lines; a regression on all phrases is no label, only what "
+        "the phrases hold.\n\n"
+        + table(
+            ["followed by", "simulation r", f"times {NAMES['dnd']}"],
+            [
+                [words, interval(value), figure(value.value / plain.value if plain.value > 0 else None, 2)]
+                for words, value in found.items()
+            ],
+        )
+    )
 
 
 def _fit(bench: Bench) -> str:
     primary = [["method", "labelled", *(TITLES[name] for name in PRIMARY), "r where labelled"]]
-    others = [["method", *(TITLES[name] for name in SECONDARY)]]
+    others = [["method", *(TITLES[name] for name in SECONDARY), "the same, pool's tiles too"]]
     for method in bench.methods:
         if not any(method in cell.scores for cell in bench.cells):
             continue
         has, total, own = _labelled(bench, method)
-        figures = [_interval(_of(bench, method, name)) for name in PRIMARY]
-        primary.append([NAMES[method], f"{has / total:.2f}", *figures, _figure(own, 3)])
-        others.append([NAMES[method], *(_interval(_of(bench, method, name)) for name in SECONDARY)])
-    ceilings = [cell.ceiling for cell in bench.cells if not math.isnan(cell.ceiling)]
+        figures = [interval(_of(bench, method, name)) for name in PRIMARY]
+        primary.append([NAMES[method], f"{has / total:.2f}", *figures, figure(own, 3)])
+        more = estimate([cell.wider[method] for cell in bench.cells if method in cell.wider], "activation_rate")
+        others.append([NAMES[method], *(interval(_of(bench, method, name)) for name in SECONDARY), interval(more)])
+    ceilings = [(cell.ceiling, cell.wider_ceiling) for cell in bench.cells if not math.isnan(cell.ceiling)]
+    few, many = np.mean(ceilings, axis=0)
     return (
         "Primary measures, over all units; a unit without a label counts as r = 0. These fall when labels are wrong.\n\n"
-        + _table(primary[0], primary[1:])
+        + table(primary[0], primary[1:])
+        + _whether(bench)
         + "\n\nSecondary measures, over units with a label and tiles that show it. **These miss labels that are too "
         "narrow** (next section).\n\n"
-        + _table(others[0], others[1:])
-        + "\n\nNo label could reach a higher activation rate on these tiles than "
-        f"**{np.mean(ceilings):.2f}**: that is the share of the ten evaluation tiles a unit fires on *most* which exceed its 99th "
-        "percentile over the probe. One real tile in a hundred does, however well a label is chosen."
+        + table(others[0], others[1:])
+        + "\n\nNo label could reach a higher activation rate on the evaluation's tiles than "
+        f"**{few:.2f}**, and with the retrieval pool's tiles to choose from too **{many:.2f}**: that is the share of the ten "
+        "tiles a unit fires on *most* which exceed its 99th percentile over the probe. The pool's tiles had a part in choosing "
+        "DnD's labels, so the last column is not of unseen tiles."
     )
 
 
@@ -215,7 +260,7 @@ def _sanity(bench: Bench) -> str:
     units = sum(result.units for result in pooled[PRIMARY[0], TESTS[0]])
     return (
         f"Run on {units} units whose concept is known tile by tile (analytic units, and outputs with labelled tiles). A measure "
-        "notices when it falls for nine units in ten in both tests.\n\n" + _table(["measure", *TESTS, "notices"], rows)
+        "notices when it falls for nine units in ten in both tests.\n\n" + table(["measure", *TESTS, "notices"], rows)
     )
 
 
@@ -243,9 +288,9 @@ def _analytic(bench: Bench) -> str:
     return (
         f"Units: {sizes}. A label is right when it says the truth in words (share in brackets), or something that holds "
         f"on the same evaluation tiles (correlation of {SAME:g} or more between what unit and label measure).\n\n"
-        + _table(["method", *heads, "false labels"], rows)
+        + table(["method", *heads, "false labels"], rows)
         + "\n\nOurs by split:\n\n"
-        + _table(["split", *heads, "false labels"], by_cell)
+        + table(["split", *heads, "false labels"], by_cell)
     )
 
 
@@ -257,9 +302,9 @@ def _wrong(bench: Bench, most: int = 24) -> str:
                 key = (row.kind.replace("_", " "), row.truth or "nothing", row.said or "nothing")
                 missed[key] = missed.get(key, 0) + 1
     ordered = sorted(missed.items(), key=lambda item: (-item[1], item[0]))
-    rows = [[kind, truth, _cell(said), str(times)] for (kind, truth, said), times in ordered[:most]]
+    rows = [[kind, truth, in_cell(said), str(times)] for (kind, truth, said), times in ordered[:most]]
     more = f"\n\n{len(ordered) - most} more are in `analytic.csv`." if len(ordered) > most else ""
-    return _table(["kind", "computes", "was called", "times"], rows) + more if rows else "Nothing."
+    return table(["kind", "computes", "was called", "times"], rows) + more if rows else "Nothing."
 
 
 def _outputs(bench: Bench) -> str:
@@ -275,44 +320,15 @@ def _outputs(bench: Bench) -> str:
     named = []
     for cell in (cell for cell in bench.cells if OURS in cell.outputs):
         labels = cell.outputs[OURS].labels
-        named.append([cell.name, *(_cell(label) or "-" for label in labels)])
+        named.append([cell.name, *(in_cell(label) or "-" for label in labels)])
     return (
         "*nearest*: share of outputs whose label is nearer to their own class's definition than to any other class's; *cosine* of "
         "label and class name; *contained*: the label holds the class's name; *exact*: it is the name. In the classifier "
         "`haze` the output meadow truly answers to haze, so there a label that names the meadow would be the wrong one.\n\n"
-        + _table(["method", "classifier", "nearest", "cosine", "contained", "exact"], rows)
+        + table(["method", "classifier", "nearest", "cosine", "contained", "exact"], rows)
         + "\n\nOur labels of the outputs farm, forest, meadow, residential and water:\n\n"
-        + _table(["split", "farm", "forest", "meadow", "residential", "water"], named)
+        + table(["split", "farm", "forest", "meadow", "residential", "water"], named)
     )
-
-
-def _interval(found: Estimate) -> str:
-    return "-" if math.isnan(found.value) else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
-def _figure(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}".rstrip("0").rstrip(".") or "0"
-
-
-def _cell(text: str) -> str:
-    """Labels are text from anywhere: nothing in them may end a table's cell or be read as markup."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # A spreadsheet runs a cell that begins like a formula.
-        safe = {k: f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "@") else v for k, v in row.items()}
-        writer.writerow(safe)
-    return buffer.getvalue()
 
 
 def _figures(bench: Bench, out: Path) -> list[Path]:
@@ -334,7 +350,7 @@ def _figures(bench: Bench, out: Path) -> list[Path]:
     bars = base.mark_bar(height=14).encode(x=alt.X("r:Q", title="simulation r on tiles no method saw"), color=colour)
     lines = base.mark_rule(color="#23302d").encode(x="low:Q", x2="high:Q")
     recovered = []
-    for method in (m for m in bench.methods if m in (OURS, "dnd", "clip_dissect", "network_dissection", "shuffled")):
+    for method in (m for m in bench.methods if m in (OURS, DND, "clip_dissect", "network_dissection", "shuffled")):
         known = [row for cell in bench.cells for row in cell.recoveries if row.method == method]
         shares = rates(known) if known else {}
         recovered += [

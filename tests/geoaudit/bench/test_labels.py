@@ -16,15 +16,18 @@ from dnd_core.benching.metrics import PRIMARY, SECONDARY
 from dnd_core.benching.sanity import TESTS
 from dnd_core.errors import ConfigError, StoreError
 from dnd_core.images import ArrayImages
-from dnd_core.testing import Concept
+from dnd_core.presence import amount_of
+from dnd_core.testing import Concept, WordVectors
 from dnd_core.types import UnitId
 from geoaudit.bands import SENTINEL2
 from geoaudit.bench import labels as bench_labels
 from geoaudit.bench.labels import Bench, Cell, Plan, summary
 from geoaudit.bench.labels_analytic import Recovery, rates
-from geoaudit.bench.labels_methods import COMPARATORS, METHODS, OURS
+from geoaudit.bench.labels_limits import LIMITS, best_statements, limits, phrase_extents
+from geoaudit.bench.labels_methods import COMPARATORS, DND, METHODS, OURS
 from geoaudit.bench.labels_networks import OutputMatch, read_labels
 from geoaudit.bench.labels_report import markdown, write_document, write_results
+from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
 from geoaudit.bench.labels_tiles import index_masks, parts
 from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension, told
 from geoaudit.bench.labels_words import read
@@ -196,6 +199,88 @@ def test_no_block_is_both_seen_and_scored():
     assert 0.2 < len(split.evaluation) / 200 < 0.3
 
 
+def statements(x):
+    """A phrase, a denial, an and, an or, a without."""
+    each = [x[:, 1], 1 - x[:, 3], np.minimum(x[:, 0], x[:, 2]), np.maximum(x[:, 1], x[:, 2])]
+    return np.stack([*each, np.minimum(x[:, 0], 1 - x[:, 3])], axis=1)
+
+
+def test_the_statement_a_unit_computes_is_found_and_told_on_other_tiles():
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.random((80, 4)), rng.random((30, 4))
+    found = best_statements(7 * statements(seen) + 3, seen, unseen)
+    np.testing.assert_allclose(found, statements(unseen))
+
+
+def test_a_unit_that_never_changes_gets_some_statement_and_no_failure():
+    seen = np.random.default_rng(0).random((20, 3))
+    assert np.isfinite(best_statements(np.zeros((20, 2)), seen, seen)).all()
+
+
+AMOUNTS = ("a little", "a third", "half", "most")
+
+
+def said(rng, n):
+    """Captions, and how much forest and water they grade."""
+    drawn = rng.integers(4, size=(n, 2))
+    return [f"forest over {AMOUNTS[f]} of the tile, water over {AMOUNTS[w]} of the tile" for f, w in drawn], drawn
+
+
+def test_phrases_are_graded_by_amount_and_rare_ones_left_out():
+    rng = np.random.default_rng(0)
+    (one, first), (two, second) = said(rng, 20), said(rng, 10)
+    here, there = phrase_extents([*one, "snow", "snow"], two, WordVectors())
+    assert (here.shape, there.shape) == ((22, 2), (10, 2))
+    for table, drawn in ((here, first), (there, second)):
+        for phrase in range(2):
+            shares = np.array([amount_of(f"over {amount} of the tile") for amount in AMOUNTS])
+            np.testing.assert_allclose(table[: len(drawn), phrase], shares[drawn[:, phrase]], atol=1e-6)
+
+
+def test_limits_bound_what_labels_of_the_captions_reach():
+    rng = np.random.default_rng(0)
+    (one, first), (two, second) = said(rng, 60), said(rng, 40)
+    both, noise = [np.minimum(d[:, 0], d[:, 1]) for d in (first, second)], rng.normal(size=(100, 1))
+    seen = np.column_stack([both[0], first[:, 0] + 2 * first[:, 1], noise[:60]])
+    unseen = np.column_stack([both[1], second[:, 0] + 2 * second[:, 1], noise[60:]])
+    found = limits(seen, unseen, (one, two), WordVectors(), blocks=np.arange(40) // 4, draws=5, seed=0)
+    r = {key: scores.units["r"] for key, scores in found.items()}
+    assert list(r) == list(LIMITS)
+    assert r["statement"][0] > 0.95
+    # A sum is no statement of two phrases, but a regression makes it.
+    assert r["ridge"][1] > r["hindsight"][1] + 0.02 >= r["statement"][1]
+    assert abs(r["ridge"][2]) < 0.4
+    assert (r["hindsight"] >= r["statement"] - 1e-9).all()
+    assert all(set(scores.units) == set(scores.draws) == {"r"} for scores in found.values())
+
+
+def test_the_tiles_that_show_a_label_most_are_shown():
+    captions = [f"water over {amount} of the tile" for amount in AMOUNTS] * 4 + ["houses"] * 10
+    chosen = show([[("water",), ()], [("houses",), ("snow",)]], captions, WordVectors())
+    assert set(chosen["water",][:4]) == {3, 7, 11, 15}
+    assert set(chosen["houses",]) == set(range(16, 26))
+    assert chosen[()] == chosen["snow",] == []
+
+
+def test_rates_of_shown_tiles_count_units_with_a_label_and_stay_under_what_is_possible():
+    captions = ["water over all of the tile"] * 20 + ["houses"] * 20
+    activations = np.repeat([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], 20, axis=0)
+    bars = np.array([0.5, 0.5, 2.0])
+    said = {
+        "right": [("water",), ("houses",), ()],
+        "wrong": [("houses",), ("houses",), ("water",)],
+        "none": [(), (), ()],
+    }
+    found = rates_of_shown(said, activations, bars, captions, WordVectors(), draws=20, seed=0)
+    rates = {method: scores.units["activation_rate"] for method, scores in found.items()}
+    np.testing.assert_array_equal(rates["right"], [1, 1, np.nan])
+    np.testing.assert_array_equal(rates["wrong"], [0, 1, 0])
+    assert np.isnan(rates["none"]).all()
+    assert (found["right"]["activation_rate"].value, found["right"]["activation_rate"].n) == (1, 2)
+    assert found["wrong"]["activation_rate"].high > found["wrong"]["activation_rate"].low
+    assert most_possible(activations, bars) == pytest.approx(2 / 3)
+
+
 LAYERS = {"layer4": 96, "output": 5}
 
 
@@ -262,7 +347,12 @@ def small_bench():
             said = HOSTILE if method == OURS and kind == "and" else ""
             recoveries.append(Recovery(method, UnitId("l", 1), kind, truth, said, kind == "single", float("nan")))
     sanity = tuple(SanityResult(m, t, 0.5, 0.4, 1.0, 4) for m in (*PRIMARY, *SECONDARY) for t in TESTS)
-    network = Cell("clean-1", scores, examples, 0.3, sanity, outputs, ())
+    reach = {
+        key: score_labels(activations, activations + number * rng.normal(size=activations.shape), [True] * 4, draws=5)
+        for number, key in enumerate(LIMITS)
+    }
+    ungraded = {OURS: reach["statement"], DND: reach["statement"]}
+    network = Cell("clean-1", scores, examples, 0.3, sanity, outputs, (), reach, ungraded, scores, 0.8)
     analytic = Cell("analytic-x-1", {}, {}, float("nan"), sanity, {}, tuple(recoveries))
     return Bench(Plan((("clean", 1),), (("x", 1),), ("layer4",), 100, 5), (network, analytic), tuple(METHODS))
 
@@ -296,8 +386,17 @@ def test_tables_are_written_and_labels_in_them_stay_text(tmp_path):
         "scores.csv", "units.csv", "analytic.csv", "bench-labels-fit.png", "bench-labels-recovery.png",
     ]  # fmt: skip
     assert all(path.stat().st_size > 100 for path in files)
-    assert {row["method"] for row in csv.DictReader(files[0].read_text().splitlines())} == set(METHODS)
+    assert {row["method"] for row in csv.DictReader(files[0].read_text().splitlines())} == {
+        *METHODS,
+        *(f"limit: {key}" for key in LIMITS),
+    }
     page = markdown(bench, "geoaudit bench labels")
+    (line,) = [line for line in page.splitlines() if LIMITS["statement"] in line]
+    assert "| 1.000 [1.000, 1.000] | " in line
+    assert line.endswith(f"| {1 / summary(bench)['comparators']['dnd']:.2f} |")
+    assert "no label could reach a higher activation rate on the evaluation's tiles than **0.30**" in page.lower()
+    assert "to choose from too **0.80**" in page
+    assert "simulation r is ours 1.000 [1.000, 1.000], DnD as published 1.000 [1.000, 1.000], 1 times" in page
     assert "<script>" not in page
     rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("|") and "script" in line]
     # Four cells in the list of wrong labels, six in the list of output labels.
