@@ -30,7 +30,6 @@ from geoaudit.rates import (
 __all__ = [
     "EffectiveSample",
     "Estimate",
-    "PairedDifference",
     "PermutationTest",
     "StatisticsError",
     "benjamini_hochberg",
@@ -38,18 +37,16 @@ __all__ = [
     "block_permutation",
     "block_shuffles",
     "block_sign_flip",
+    "block_sign_flips",
     "bootstrap_interval",
     "effective_sample",
     "exact_upper_bound",
     "mean_estimate",
-    "paired_difference",
     "q_values",
     "wilson_interval",
 ]
 
 _CHUNK = 4_000_000  # numbers held at once while resampling; keeps the peak near 100 MB whatever n is
-# A p-value is drawn on until so many draws reach the observed value, or so many times the draws asked for were made.
-_ENOUGH, _FURTHER = 10, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +102,6 @@ class EffectiveSample:
     design_effect: float
     n_effective: float
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Mean of a - b over rows, its bootstrap interval, and the one-sided sign-flip p-value of a > b.
-
-    The p-value of a clear difference is drawn finely: among some hundred hypotheses, one that chance never reached in a
-    thousand draws would still not survive the control of the false-discovery rate.
-    """
-
-    estimate: Estimate
-    p: float
-    sample: EffectiveSample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -351,13 +335,16 @@ def block_sign_flip(
     groups = _Blocks.of(blocks, len(rows))
     _two_blocks(groups)
     _draws(n)
-    null = np.concatenate(list(_flipped(rows, groups, n, seed)))
+    null = np.concatenate(list(block_sign_flips(rows, blocks, n, seed)))
     value = rows.mean(axis=0)
     return PermutationTest(value, _add_one(null, value), null, len(groups))
 
 
-def _flipped(rows: NDArray[np.float64], groups: _Blocks, n: int, *seed: int) -> Iterator[NDArray[np.float64]]:
-    """Means of (N, U) rows under ``n`` draws of signs, one a block, in parts."""
+def block_sign_flips(
+    rows: NDArray[np.float64], blocks: ArrayLike | None, n: int, *seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Means of (N, U) rows under ``n`` draws of signs, one a block: (draws, U) at a time."""
+    groups = _Blocks.of(blocks, len(rows))
     sums = np.add.reduceat(rows[groups.rows], groups.starts, axis=0) / len(rows)
     rng = np.random.default_rng(seed[0] if len(seed) == 1 else list(seed))
     step = max(1, _CHUNK // len(groups))
@@ -387,35 +374,3 @@ def effective_sample(values: ArrayLike, blocks: ArrayLike | None = None) -> Effe
     if k < 10:
         note += "; with fewer than 10 blocks intervals are rough"
     return EffectiveSample(n, k, icc, float(effect), float(n / effect), note)
-
-
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, blocks: ArrayLike | None = None, n: int = 2000, seed: int = 0, level: float = 0.95
-) -> PairedDifference:
-    """Mean of ``a - b`` over (N,) pairs with a block-bootstrap interval and the one-sided sign-flip p of a > b.
-
-    Raises:
-        StatisticsError: lengths differ, NaN, or fewer than two blocks.
-
-    """
-    left, right = _finite("a", a), _finite("b", b)
-    if left.shape != right.shape or left.ndim != 1:
-        raise StatisticsError(f"pairs need two one-dimensional arrays of one length, got {left.shape}, {right.shape}")
-    difference = left - right
-    estimate = mean_estimate(difference, blocks, n, seed, level)
-    return PairedDifference(estimate, _sequential_p(difference, blocks, n, seed), effective_sample(difference, blocks))
-
-
-def _sequential_p(difference: NDArray[np.float64], blocks: ArrayLike | None, n: int, seed: int) -> float:
-    """Sign-flip p-value, drawn on while few draws reach the observed mean (Besag and Clifford 1991)."""
-    first = block_sign_flip(difference, blocks, n, seed)
-    value = first.value[0] - 1e-12
-    hits, draws = int((first.null[:, 0] >= value).sum()), n
-    if hits >= _ENOUGH:
-        return float(first.p[0])
-    for part in _flipped(difference[:, None], _Blocks.of(blocks, len(difference)), _FURTHER * n, seed, 1):
-        reached = np.flatnonzero(part[:, 0] >= value)
-        if hits + len(reached) >= _ENOUGH:
-            return _ENOUGH / (draws + int(reached[_ENOUGH - hits - 1]) + 1)
-        hits, draws = hits + len(reached), draws + len(part)
-    return (1 + hits) / (1 + draws)

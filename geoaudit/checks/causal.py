@@ -13,8 +13,9 @@ from dnd_core.ablation import UnitSet, matched_random_sets, unit_statistics
 from dnd_core.images import ImageSet
 from geoaudit.checks.base import AuditContext
 from geoaudit.findings import PREVALENT
+from geoaudit.paired import paired_difference
 from geoaudit.perturb import Perturbation
-from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
+from geoaudit.statistics import block_bootstrap, bootstrap_interval
 
 __all__ = [
     "MIN_EFFECT",

@@ -19,7 +19,8 @@ from geoaudit.checks.base import AuditContext
 from geoaudit.checks.causal import MIN_EFFECT, Effect, points, reliance
 from geoaudit.checks.wording import area_words
 from geoaudit.findings import CheckResult, CheckStatus, Evidence, Hypothesis
-from geoaudit.statistics import block_bootstrap, bootstrap_interval, paired_difference
+from geoaudit.paired import paired_difference
+from geoaudit.statistics import block_bootstrap, bootstrap_interval
 
 __all__ = ["Context", "Surroundings", "swap_surroundings"]
 

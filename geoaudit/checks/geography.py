@@ -24,7 +24,7 @@ from geoaudit.checks.causal import MIN_EFFECT, points
 from geoaudit.checks.gathered import gathered_classes
 from geoaudit.checks.wording import area_words
 from geoaudit.findings import CheckResult, Evidence, Hypothesis
-from geoaudit.statistics import PairedDifference, paired_difference
+from geoaudit.paired import PairedDifference, paired_difference
 
 __all__ = ["Applicability", "Geography", "applicability", "explained_by_place", "split_gap"]
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from geoaudit.paired import paired_difference
 from geoaudit.statistics import (
     StatisticsError,
     benjamini_hochberg,
@@ -18,7 +19,6 @@ from geoaudit.statistics import (
     effective_sample,
     exact_upper_bound,
     mean_estimate,
-    paired_difference,
     q_values,
     wilson_interval,
 )

@@ -46,8 +46,8 @@ def markdown(found: Summary) -> str:
     """The tables. Intervals are 95 % percentile bootstraps over networks."""
     share = f"{found.far:.3f}" if np.isfinite(found.far) else "-"
     lines = [
-        f"{found.networks} networks of {found.seeds} seed{'s' if found.seeds > 1 else ''}; {found.positives} of those planted learned "
-        "their plant.",
+        f"{found.networks} networks of {found.seeds} seed{'s' if found.seeds > 1 else ''}; {found.positives} of those planted "
+        "learned their plant.",
         "",
         "| method | AUROC | TPR at FAR 5 % | Hit@1 | Hit@3 | MRR |",
         "|---|---|---|---|---|---|",
