@@ -9,7 +9,8 @@ import pytest
 
 from dnd_core.store import RunStore
 from geoaudit.checks.concept_reliance import ConceptReliance
-from geoaudit.findings import judge
+from geoaudit.findings import BRUSH, PAIRS, judge
+from geoaudit.mitigation import painted_artefact
 from geoaudit.retesting import MOST, Retest, retest, retest_stage, told
 
 from .planted import HAZE_NAMES, planted_context
@@ -75,6 +76,13 @@ def test_finding_carries_grade_four_and_its_figures(planted, tried) -> None:
     assert [r["by"] for r in plain["repairs"]] == ["prune", "retrain-head"]
     json.dumps(plain, allow_nan=False)
     assert [Retest.from_dict(r).to_dict() for r in plain["repairs"]] == plain["repairs"]
+
+
+def test_a_re_test_paints_wherever_the_brush_holds(planted) -> None:
+    """Real pairs beside a brush that holds only confirm it; alone they say that the brush is unlike the real thing."""
+    made, _ = planted
+    for evidence, painted in (([BRUSH], True), ([BRUSH, PAIRS], True), ([PAIRS], False), ([], True)):
+        assert (painted_artefact(made, "haze", evidence) is not None) is painted, evidence
 
 
 def test_a_prune_that_random_units_match_is_no_evidence(planted) -> None:
