@@ -230,11 +230,8 @@ class SensorProbes:
 
     def _associated(self, context: AuditContext, artefact: Perturbation, target: int, sight: _Sight) -> Evidence:
         """Whether the imagery's own images with the artefact are called the class more often than others of their class."""
-        value, p, holds = (
-            float(sight.association.value[target]),
-            float(sight.association.p[target]),
-            sight.goes_with(target),
-        )
+        value, p = float(sight.association.value[target]), float(sight.association.p[target])
+        holds = sight.goes_with(target)
         return Evidence(
             1,
             "association",
@@ -326,7 +323,7 @@ class SensorProbes:
         if held is not None:
             context.chance_gaps += held.found.chance_gaps(target, held.outside).tolist()
             evidence.append(self._ablated(context, artefact, target, case, held, sight is not None))
-        turned = (case.after == 1) & (case.before == 0) & (context.reference[case.rows] != target)
+        examples, counterexamples = self._pictures(context, artefact, target, case, sight is not None)
         area, meaning = context.area_in_sight(artefact.sight, target)
         seen = area is not None and area[0] > 0
         if not seen:
@@ -349,8 +346,8 @@ class SensorProbes:
             prevalence=context.prevalence(artefact.sight),
             spurious=True,
             why="an artefact of the sensor, the sky or the processing is no part of any class",
-            examples=tuple(int(i) for i in case.rows[turned][:6]),
-            counterexamples=tuple(int(i) for i in case.rows[case.after == 0][:6]),
+            examples=examples,
+            counterexamples=counterexamples,
             area_ha=area,
             area_meaning=meaning,
             recommendation=sensor_advice(name, artefact, area, seen),
@@ -369,6 +366,18 @@ class SensorProbes:
             )
         )
         return made
+
+    def _pictures(
+        self, context: AuditContext, artefact: Perturbation, target: int, case: _Case, seen: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Images that show the artefact and are called the class, wrongly first; without any, those that painting turns."""
+        shown = context.shows(artefact.sight) if seen else None
+        if shown is not None and (shown & (context.predicted == target)).any():
+            called, wrong = context.predicted == target, context.reference != target
+            order = np.concatenate([np.flatnonzero(shown & called & wrong), np.flatnonzero(shown & called & ~wrong)])
+            return tuple(order[:6].tolist()), tuple(np.flatnonzero(shown & ~called)[:6].tolist())
+        turned = (case.after == 1) & (case.before == 0) & (context.reference[case.rows] != target)
+        return tuple(case.rows[turned][:6].tolist()), tuple(case.rows[case.after == 0][:6].tolist())
 
     def _limits(self, artefact: Perturbation, case: _Case, evidence: Sequence[Evidence], seen: bool) -> str:
         said = f"Effects below {MIN_EFFECT:.0%} are not reported. "

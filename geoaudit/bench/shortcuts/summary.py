@@ -121,6 +121,10 @@ def _round(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
+def _known(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
 def _mean(values: np.ndarray[Any, Any]) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
@@ -154,7 +158,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         for name in COMPARATORS
     }
     mended = [row["repair"] for row in positive if row.get("repair")]
-    precisions = [row["precision"] for row in positive if row["rank"] and np.isfinite(row["precision"] or np.nan)]
+    precisions = [row["precision"] for row in positive if row["rank"] and _known(row["precision"])]
     return Summary(
         networks=len(rows),
         seeds=len({row["seed"] for row in rows if row["pool"] == "planted"}),
@@ -190,7 +194,7 @@ def _family(name: str, rows: Sequence[Row], negative: Sequence[float]) -> Family
     learned = [row for row in planted if row["learned"]]
     ranks = [row["rank"] for row in learned]
     mended = [row["repair"] for row in learned if row.get("repair")]
-    shown = np.array([row["precision"] for row in learned if row["rank"] and row["precision"] is not None])
+    shown = np.array([row["precision"] for row in learned if row["rank"] and _known(row["precision"])])
     return FamilyFigures(
         name,
         len(planted),
@@ -200,7 +204,7 @@ def _family(name: str, rows: Sequence[Row], negative: Sequence[float]) -> Family
         hit(ranks, 1),
         hit(ranks, 3),
         reciprocal_rank(ranks),
-        _mean(shown[np.isfinite(shown)]) if len(shown) else float("nan"),
+        _mean(shown),
         len(mended),
         _mean(np.array([one["gain"] for one in mended])),
         _mean(np.array([one["random_gain"] for one in mended])),

@@ -191,3 +191,11 @@ def test_rows_come_back_from_the_csv(tmp_path):
     assert json.loads(read[0]["repair"])["gain"] == 0.2
     assert read[1]["precision"] == ""
     assert not any(cell.startswith(("=", "+", "@")) for row in read for cell in row.values())
+
+
+def test_a_finding_without_one_right_example_counts_as_nought():
+    """Nought is a figure: leaving it out had flattered the mean."""
+    rows = [_row(seed=0, precision=0.5), _row(seed=1, precision=0.0), _row(seed=2, precision=None)]
+    found = summarise(rows)
+    assert found.p10.value == pytest.approx(0.25)
+    assert next(family for family in found.families if family.learned).precision == pytest.approx(0.25)
