@@ -184,7 +184,7 @@ def _test(context: AuditContext, target: int, part: _Part, rows: Ints) -> Hypoth
             everything = np.ones(len(asked), dtype=bool)
             own, gap = held.drop(context, target, everything)
             evidence.append(_ablated(context, part, target, info.name, units, own, gap))
-    return _hypothesis(context, part, target, tuple(evidence), effect, asked, after, before, info.name, units)
+    return _hypothesis(context, part, target, tuple(evidence), effect, asked, after, info.name, units)
 
 
 def _called(context: AuditContext, images: ImageSet, rows: Ints, target: int) -> Floats:
@@ -262,12 +262,13 @@ def _hypothesis(
     effect: Effect,
     asked: Ints,
     after: Floats,
-    before: Floats,
     layer: str,
     units: Ints,
 ) -> Hypothesis:
     name = context.class_names[target]
-    turned = (after == 1) & (before == 0)
+    # Ground of that part that is called the class, wrongly first.
+    inside = np.flatnonzero(part.inside & (context.predicted == target))
+    examples = inside[np.argsort(context.reference[inside] == target, kind="stable")]
     placed = np.flatnonzero(part.inside | part.outside)
     called = part.inside[placed] & (context.predicted[placed] == target)
     area = context.area_of(placed, called, np.ones(len(placed)))
@@ -287,7 +288,7 @@ def _hypothesis(
         prevalence=float(part.inside.sum() / max(1, len(placed))),
         spurious=True,
         why="a class is what covers the ground, wherever it lies",
-        examples=tuple(int(i) for i in asked[turned][:6]),
+        examples=tuple(examples[:6].tolist()),
         counterexamples=tuple(int(i) for i in asked[after == 0][:6]),
         area_ha=area,
         area_meaning=meaning,
