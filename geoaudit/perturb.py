@@ -51,13 +51,18 @@ class Perturbation:
     painter: Painter
 
     @property
+    def kin(self) -> tuple[str, ...]:
+        """Its label, then those of the artefacts that share a synonym with it."""
+        others = (a for a in PERTURBATIONS.values() if a.name != self.name)
+        return (self.label, *(a.label for a in others if set(a.synonyms) & set(self.synonyms)))
+
+    @property
     def sight(self) -> str:
-        """What to look for in imagery: the label, or those of all artefacts that share a synonym with it.
+        """What to look for in imagery: it and its kin.
 
         A network that leans on stripes leans on those along and across the track alike, and images of both are few enough.
         """
-        kin = [a.label for a in PERTURBATIONS.values() if a.name != self.name and set(a.synonyms) & set(self.synonyms)]
-        return " or ".join([self.label, *kin])
+        return " or ".join(self.kin)
 
 
 def image_seeds(pixels: Pixels, seed: int) -> list[int]:

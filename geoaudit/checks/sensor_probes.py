@@ -117,7 +117,9 @@ class SensorProbes:
         for number, name in enumerate(self.artefacts, start=1):
             hypotheses += self._sweep(context, PERTURBATIONS[name])
             context.report("sensor probes", number, len(self.artefacts))
-        leaning = [h for h in hypotheses if {2, 3} <= {e.grade for e in h.evidence if e.holds}]
+        leaning = [
+            h for h in hypotheses if {2, 3} <= {e.grade for e in h.evidence if e.holds} and not refuted(h.evidence)
+        ]
         return CheckResult(
             self.rule,
             self.title,
@@ -189,9 +191,8 @@ class SensorProbes:
             seed=context.seed,
             given=context.reference,
         )
-        kin = sorted(artefact.sight.split(" or "))
-        shown = {label: context.shows(label) for label in kin}
-        leader = max(kin, key=lambda label: 0 if (seen := shown[label]) is None else int(seen.sum()))
+        shown = {label: context.shows(label) for label in sorted(artefact.kin)}
+        leader = max(shown, key=lambda label: 0 if (seen := shown[label]) is None else int(seen.sum()))
         return _Sight(association, retrieve_pairs(context, artefact.sight), leader == artefact.label)
 
     def _carried(

@@ -136,7 +136,9 @@ def test_real_images_refute_what_only_the_brush_does() -> None:
     context = captioned("haze", 450.0)
     # A neighbour's caption: of the same class, with haze as often, on the wrong image.
     context.captions = context.captions[3:] + context.captions[:3]
-    (water,) = (h for h in SensorProbes(("haze",)).run(context).hypotheses if h.class_name == "water")
+    result = SensorProbes(("haze",)).run(context)
+    assert result.status == "pass", "what the imagery refutes is no failure"
+    (water,) = (h for h in result.hypotheses if h.class_name == "water")
     assert [(e.name, e.holds) for e in water.evidence][1:3] == [
         ("counterfactual reliance", True),
         ("retrieved pairs", False),

@@ -1,0 +1,91 @@
+"""How far the captions' phrases reach, and which tiles show a label: drawn phrases with a known answer."""
+
+import numpy as np
+import pytest
+
+from dnd_core.presence import amount_of
+from dnd_core.testing import WordVectors
+from geoaudit.bench.labels_limits import LIMITS, best_statements, limits, phrase_extents
+from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
+
+
+def statements(x):
+    """A phrase, a denial, an and, an or, a without."""
+    each = [x[:, 1], 1 - x[:, 3], np.minimum(x[:, 0], x[:, 2]), np.maximum(x[:, 1], x[:, 2])]
+    return np.stack([*each, np.minimum(x[:, 0], 1 - x[:, 3])], axis=1)
+
+
+def test_the_statement_a_unit_computes_is_found_and_told_on_other_tiles():
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.random((80, 4)), rng.random((30, 4))
+    found = best_statements(7 * statements(seen) + 3, seen, unseen)
+    np.testing.assert_allclose(found, statements(unseen))
+
+
+def test_a_unit_that_never_changes_gets_some_statement_and_no_failure():
+    seen = np.random.default_rng(0).random((20, 3))
+    assert np.isfinite(best_statements(np.zeros((20, 2)), seen, seen)).all()
+
+
+AMOUNTS = ("a little", "a third", "half", "most")
+
+
+def said(rng, n):
+    """Captions, and how much forest and water they grade."""
+    drawn = rng.integers(4, size=(n, 2))
+    return [f"forest over {AMOUNTS[f]} of the tile, water over {AMOUNTS[w]} of the tile" for f, w in drawn], drawn
+
+
+def test_phrases_are_graded_by_amount_and_rare_ones_left_out():
+    rng = np.random.default_rng(0)
+    (one, first), (two, second) = said(rng, 20), said(rng, 10)
+    here, there = phrase_extents([*one, "snow", "snow"], two, WordVectors())
+    assert (here.shape, there.shape) == ((22, 2), (10, 2))
+    for table, drawn in ((here, first), (there, second)):
+        for phrase in range(2):
+            shares = np.array([amount_of(f"over {amount} of the tile") for amount in AMOUNTS])
+            np.testing.assert_allclose(table[: len(drawn), phrase], shares[drawn[:, phrase]], atol=1e-6)
+
+
+def test_limits_bound_what_labels_of_the_captions_reach():
+    rng = np.random.default_rng(0)
+    (one, first), (two, second) = said(rng, 60), said(rng, 40)
+    both, noise = [np.minimum(d[:, 0], d[:, 1]) for d in (first, second)], rng.normal(size=(100, 1))
+    seen = np.column_stack([both[0], first[:, 0] + 2 * first[:, 1], noise[:60]])
+    unseen = np.column_stack([both[1], second[:, 0] + 2 * second[:, 1], noise[60:]])
+    found = limits(seen, unseen, (one, two), WordVectors(), blocks=np.arange(40) // 4, draws=5, seed=0)
+    r = {key: scores.units["r"] for key, scores in found.items()}
+    assert list(r) == list(LIMITS)
+    assert r["statement"][0] > 0.95
+    # A sum is no statement of two phrases, but a regression makes it.
+    assert r["ridge"][1] > r["hindsight"][1] + 0.02 >= r["statement"][1]
+    assert abs(r["ridge"][2]) < 0.4
+    assert (r["hindsight"] >= r["statement"] - 1e-9).all()
+    assert all(set(scores.units) == set(scores.draws) == {"r"} for scores in found.values())
+
+
+def test_the_tiles_that_show_a_label_most_are_shown():
+    captions = [f"water over {amount} of the tile" for amount in AMOUNTS] * 4 + ["houses"] * 10
+    chosen = show([[("water",), ()], [("houses",), ("snow",)]], captions, WordVectors())
+    assert set(chosen["water",][:4]) == {3, 7, 11, 15}
+    assert set(chosen["houses",]) == set(range(16, 26))
+    assert chosen[()] == chosen["snow",] == []
+
+
+def test_rates_of_shown_tiles_count_units_with_a_label_and_stay_under_what_is_possible():
+    captions = ["water over all of the tile"] * 20 + ["houses"] * 20
+    activations = np.repeat([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], 20, axis=0)
+    bars = np.array([0.5, 0.5, 2.0])
+    said = {
+        "right": [("water",), ("houses",), ()],
+        "wrong": [("houses",), ("houses",), ("water",)],
+        "none": [(), (), ()],
+    }
+    found = rates_of_shown(said, activations, bars, captions, WordVectors(), draws=20, seed=0)
+    rates = {method: scores.units["activation_rate"] for method, scores in found.items()}
+    np.testing.assert_array_equal(rates["right"], [1, 1, np.nan])
+    np.testing.assert_array_equal(rates["wrong"], [0, 1, 0])
+    assert np.isnan(rates["none"]).all()
+    assert (found["right"]["activation_rate"].value, found["right"]["activation_rate"].n) == (1, 2)
+    assert found["wrong"]["activation_rate"].high > found["wrong"]["activation_rate"].low
+    assert most_possible(activations, bars) == pytest.approx(2 / 3)
