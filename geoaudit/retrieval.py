@@ -32,6 +32,7 @@ class TilePool(PoolImages):
         captioner: None measures (:class:`geoaudit.captions.SatelliteCaptioner`) unless the encoder is a CLIP.
         floor: see :class:`dnd_core.backends.pool.PoolImages`.
         batch_size: tiles captioned or embedded together.
+        windows: search parts of tiles too, see :class:`dnd_core.backends.pool.PoolImages`.
 
     Raises:
         ProbeError: a pool tile equals or overlaps a probe tile.
@@ -48,12 +49,13 @@ class TilePool(PoolImages):
         *,
         floor: float = 0.2,
         batch_size: int = 64,
+        windows: bool = False,
     ) -> None:
         from geoaudit.captions import SatelliteCaptioner
 
         check_apart(pool, probe)
         own = captioner or SatelliteCaptioner()
-        super().__init__(pool, encoder, captions, own, floor=floor, batch_size=batch_size)
+        super().__init__(pool, encoder, captions, own, floor=floor, batch_size=batch_size, windows=windows)
 
 
 def check_apart(pool: ImageSet, probe: ImageSet) -> None:

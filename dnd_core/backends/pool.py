@@ -20,6 +20,7 @@ from dnd_core.images import ImageSet, ProbeImage
 from dnd_core.presence import CaptionIndex, combine, concept_parts
 from dnd_core.protocols import Captioner, ImageEncoder, TextEncoder
 from dnd_core.registry import backend_fingerprint
+from dnd_core.windows import Windows
 
 __all__ = ["PoolImages"]
 
@@ -38,6 +39,8 @@ class PoolImages:
         captioner: makes the captions, once each and only when first needed, where ``captions`` are not given.
         floor: with captions, images that score less do not show the concept and are never returned, in [0, 1].
         batch_size: images captioned or embedded together.
+        windows: search nine windows of every image too, each filled to full size (:class:`dnd_core.windows.Windows`), for
+            concepts that cover no whole image. Makes ten images of one, with a caption each: made by ``captioner``, not given.
 
     Raises:
         ConfigError: a number out of range, a caption count that differs from the pool's, or nothing to search by.
@@ -53,15 +56,19 @@ class PoolImages:
         *,
         floor: float = 0.2,
         batch_size: int = 64,
+        windows: bool = False,
     ) -> None:
         if not 0 <= floor <= 1 or batch_size < 1:
             raise ConfigError(f"pool: floor must be in [0, 1] and batch_size at least 1, got {floor} and {batch_size}")
         if captions is not None and len(captions) != len(pool):
             raise ConfigError(f"pool: {len(captions)} captions for {len(pool)} images; give one an image")
+        if windows and captions is not None:
+            raise ConfigError("pool: captions of whole images do not tell what is in their windows; give captioner=")
         self._by_sight = captions is None and isinstance(encoder, ImageEncoder)
         if captions is None and captioner is None and not self._by_sight:
             raise ConfigError("pool: an encoder without an image tower needs captions= or captioner= to search by")
-        self.pool, self.encoder, self.captioner = pool, encoder, captioner
+        self.pool: ImageSet = Windows(pool) if windows else pool
+        self.encoder, self.captioner = encoder, captioner
         self.floor, self.batch_size = floor, batch_size
         self._captions = None if captions is None else tuple(captions)
         self._scores: dict[str, NDArray[np.float32]] = {}

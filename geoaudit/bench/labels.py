@@ -32,7 +32,7 @@ __all__ = ["FULL", "QUICK", "YOURS", "Bench", "Cell", "Plan", "run_labels"]
 YOURS = "yours"
 """The user's labels among the methods."""
 
-_VERSION = 3
+_VERSION = 4
 _MAKERS = ("analytic", "limits", "methods", "networks", "shown", "tiles", "units", "words")
 
 
@@ -82,8 +82,8 @@ class Cell:
         recoveries: every method's labels of every analytic unit.
         limits: scores of hidden units, r alone, that nothing said in the captions' phrases can pass by much.
         ungraded: method -> scores of hidden units, r alone, where presence asks whether, not how much.
-        wider: method -> activation rate with the retrieval pool's tiles to choose from too.
-        wider_ceiling: as ``ceiling``, of these.
+        galleries: key of :data:`geoaudit.bench.labels_shown.GALLERIES` -> method -> activation rate on these images.
+        ceilings: the same keys -> as ``ceiling``, where images are real.
     """
 
     name: str
@@ -95,8 +95,8 @@ class Cell:
     recoveries: tuple[Recovery, ...]
     limits: Mapping[str, LabelScores] = field(default_factory=dict)
     ungraded: Mapping[str, LabelScores] = field(default_factory=dict)
-    wider: Mapping[str, LabelScores] = field(default_factory=dict)
-    wider_ceiling: float = float("nan")
+    galleries: Mapping[str, Mapping[str, LabelScores]] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +178,8 @@ def _network_cell(
         said = replace(said, said={**said.said, YOURS: yours})
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
     cell = Cell(
-        case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded, fit.wider,
-        fit.wider_ceiling,
+        case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded,
+        fit.galleries, fit.ceilings,
     )  # fmt: skip
     _save(file, key, cell)
     return cell
@@ -212,7 +212,8 @@ def _cell_file(out: Path, case: Any, captioner: Any, encoder: Any, inputs: Any) 
     parts = [part.fingerprint for part in (case.network, case.probe, case.pool, case.evaluation)]
     # Tables are made of cells; only what cells are made of counts.
     own = [Path(__file__).with_name(f"labels_{name}.py") for name in _MAKERS]
-    own += sorted((Path(describing.__file__).parent / "benching").glob("*.py"))
+    engine = Path(describing.__file__).parent
+    own += [engine / "windows.py", *sorted((engine / "benching").glob("*.py"))]
     sources = [hashlib.sha256(path.read_bytes()).hexdigest() for path in own]
     backends = [captioner.fingerprint, encoder.fingerprint, Keyphrases(encoder).fingerprint]
     key = fingerprint([_VERSION, parts, case.layers, backends, describing.VERSIONS, sources, inputs])
@@ -233,9 +234,12 @@ def _save(file: Path, key: str, cell: Cell) -> None:
         "scores": {method: listed(scores) for method, scores in cell.scores.items()},
         **{
             name: {key: listed(scores) for key, scores in getattr(cell, name).items()}
-            for name in ("limits", "ungraded", "wider")
+            for name in ("limits", "ungraded")
         },
-        "wider_ceiling": _number(cell.wider_ceiling),
+        "galleries": {
+            name: {key: listed(scores) for key, scores in kept.items()} for name, kept in cell.galleries.items()
+        },
+        "ceilings": {name: _number(value) for name, value in cell.ceilings.items()},
         "examples": cell.examples,
         "ceiling": _plain(np.array([cell.ceiling]))[0],
         "sanity": [asdict(result) for result in cell.sanity],
@@ -284,8 +288,8 @@ def _load(file: Path, key: str) -> Cell | None:
         ),
         {key: scores(kept) for key, kept in content["limits"].items()},
         {key: scores(kept) for key, kept in content["ungraded"].items()},
-        {key: scores(kept) for key, kept in content["wider"].items()},
-        float(_floats([content["wider_ceiling"]])[0]),
+        {name: {key: scores(part) for key, part in kept.items()} for name, kept in content["galleries"].items()},
+        {name: float(_floats([value])[0]) for name, value in content["ceilings"].items()},
     )
 
 

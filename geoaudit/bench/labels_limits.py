@@ -2,13 +2,15 @@
 
 Our labels and DnD's are made of phrases of the measured captions, and presence is read from the same captions. How far a
 unit can be followed in that language at all is measured here, free of any rule of ours: by every statement of one or two
-phrases, and by a linear model of all phrases at once, which no label could put in words.
+phrases, by weighted sums of phrases, and by a linear model of all phrases at once, which no label could put in words. And so
+that the captioner does not set the limit by what it leaves unsaid, statements may also speak of hundreds of plain measures:
+the share of a tile where a band, an index or the texture of one lies beyond a level.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +23,17 @@ from dnd_core.scoring import pearson_matrix
 if TYPE_CHECKING:
     from dnd_core.protocols import TextEncoder
 
-__all__ = ["LIMITS", "best_statements", "limits", "phrase_extents"]
+__all__ = ["LIMITS", "best_statements", "limits", "phrase_extents", "plain_measures", "weighted_sums"]
 
 Floats = NDArray[np.float64]
+Pixels = NDArray[np.float32]
+
+_SUMMED = 3
 
 LIMITS: Mapping[str, str] = {
     "statement": "the best statement of one or two phrases, chosen as labels are on the explaining tiles",
+    "measured": "the same, of phrases and of some 400 plain measures of bands and indices",
+    "weighted": f"the best weighted sum of {_SUMMED} phrases (orthogonal matching pursuit), fitted on the explaining tiles",
     "ridge": "ridge regression on all phrases, fitted on the explaining tiles",
     "hindsight": "the best statement of one or two phrases, chosen on the evaluation tiles themselves",
 }
@@ -34,6 +41,9 @@ LIMITS: Mapping[str, str] = {
 
 _OFTEN = 3
 _ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_LEVELS = (5, 20, 35, 50, 65, 80, 95)
+_SPREADS = (20, 50, 80)
+_INDICES = ("NDVI", "NDWI", "MNDWI", "NDMI", "NBR2", "NDREI", "NDTI")
 
 
 def phrase_extents(explaining: Sequence[str], evaluation: Sequence[str], encoder: TextEncoder) -> tuple[Floats, Floats]:
@@ -95,11 +105,84 @@ def _statements(table: Floats, phrase: int) -> Floats:
     return np.concatenate([1 - one, np.minimum(one, table), np.maximum(one, table), np.minimum(one, 1 - table)], axis=1)
 
 
+def plain_measures(explaining: Pixels, evaluation: Pixels, channels: Sequence[str]) -> tuple[Floats, Floats]:
+    """Shares of each tile where a band, an index or its variation in 3 x 3 pixels lies beyond, or within, a level.
+
+    Args:
+        explaining: (N, C, H, W) reflectance of the tiles labels are chosen on; their percentiles are the levels.
+        evaluation: (M, C, H, W) of the tiles labels are scored on.
+        channels: C band names.
+
+    Returns:
+        (N, Q) and (M, Q) in [0, 1].
+    """
+    first: list[Floats] = []
+    second: list[Floats] = []
+    for here, there in zip(_maps(explaining, channels), _maps(evaluation, channels), strict=True):
+        for one, other, places in ((here, there, _LEVELS), (_varied(here), _varied(there), _SPREADS)):
+            for level in np.percentile(one, places):
+                above = [(each > level).mean(axis=(1, 2)) for each in (one, other)]
+                first += [above[0], 1 - above[0]]
+                second += [above[1], 1 - above[1]]
+    return np.stack(first, axis=1), np.stack(second, axis=1)
+
+
+def _maps(pixels: Pixels, channels: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+    """(N, H, W) of every band, then of every index that the bands allow."""
+    import spyndex
+
+    from geoaudit.bands import spyndex_indices
+
+    yield from pixels.transpose(1, 0, 2, 3)
+    bands = {name: pixels[:, index] for name, index in spyndex_indices(channels).items()}
+    for index in _INDICES:
+        needs = spyndex.indices[index].bands
+        if set(needs) <= set(bands):
+            with np.errstate(all="ignore"):
+                found = spyndex.computeIndex([index], params={name: bands[name] for name in needs})
+            yield np.nan_to_num(np.asarray(found, dtype=np.float32), posinf=0, neginf=0)
+
+
+def _varied(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy.ndimage import uniform_filter
+
+    mean, square = (uniform_filter(each, size=(0, 3, 3)) for each in (values, values**2))
+    return np.asarray(np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def weighted_sums(activations: NDArray[np.floating], extents: Floats, other: Floats) -> Floats:
+    """What a weighted sum of a few phrases, fitted to each unit, is on other tiles.
+
+    The linear explanations of Oikarinen and Weng (2024) are such sums; here phrases are found one by one, each the best
+    for what those before leave, and weights fitted anew (orthogonal matching pursuit).
+
+    Args:
+        activations: (N, U).
+        extents: (N, P) of the phrases on the same tiles.
+        other: (M, P) of the phrases on the tiles asked for.
+
+    Returns:
+        (M, U), of any sign.
+    """
+    from sklearn.linear_model import OrthogonalMatchingPursuit
+
+    # Phrases said of the very same tiles are one.
+    _, kept = np.unique(extents.round(9), axis=1, return_index=True)
+    kept = kept[extents[:, kept].std(axis=0) > 0]
+    units = np.asarray(activations, dtype=np.float64)
+    found = np.zeros((len(other), units.shape[1]))
+    for unit in np.flatnonzero(units.std(axis=0) > 0):
+        model = OrthogonalMatchingPursuit(n_nonzero_coefs=min(_SUMMED, len(kept)))
+        found[:, unit] = model.fit(extents[:, kept], units[:, unit]).predict(other[:, kept])
+    return found
+
+
 def limits(
     explaining: NDArray[np.floating],
     evaluated: NDArray[np.floating],
     captions: tuple[Sequence[str], Sequence[str]],
     encoder: TextEncoder,
+    measures: tuple[Floats, Floats],
     *,
     blocks: NDArray[np.int64] | None,
     draws: int,
@@ -112,6 +195,7 @@ def limits(
         evaluated: (M, U) activations on the evaluation's tiles.
         captions: of the explaining tiles and of the evaluation's.
         encoder: compares phrases with captions.
+        measures: from :func:`plain_measures`, of the explaining tiles and of the evaluation's.
         blocks: (M,) spatial block of each tile of the evaluation.
         draws: bootstrap draws.
         seed: decides them.
@@ -123,8 +207,11 @@ def limits(
 
     there, elsewhere = phrase_extents(*captions, encoder)
     ridge = RidgeCV(alphas=_ALPHAS, alpha_per_target=True).fit(there, np.asarray(explaining, dtype=np.float64))
+    more, elsewhere_more = (np.concatenate(both, axis=1) for both in zip((there, elsewhere), measures, strict=True))
     predicted = {
         "statement": best_statements(explaining, there, elsewhere),
+        "measured": best_statements(explaining, more, elsewhere_more),
+        "weighted": weighted_sums(explaining, there, elsewhere),
         "ridge": np.asarray(ridge.predict(elsewhere), dtype=np.float64),
         "hindsight": best_statements(evaluated, elsewhere, elsewhere),
     }

@@ -15,9 +15,9 @@ from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity
 from dnd_core.errors import ConfigError
 from dnd_core.images import ImageSet, Subset
 from dnd_core.types import UnitId
-from geoaudit.bench.labels_limits import limits
+from geoaudit.bench.labels_limits import limits, plain_measures
 from geoaudit.bench.labels_methods import DND, OURS, Case, Labels
-from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
+from geoaudit.bench.labels_shown import most_possible, rates_of_exaggerated, rates_of_shown, show
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
 
@@ -44,8 +44,8 @@ class Fit:
         limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
         ungraded: method -> scores of hidden units, r alone, where presence asks whether a thing is there, not how much of
             it; of ours and DnD.
-        wider: method -> activation rate with the pool's tiles to choose from too.
-        wider_ceiling: as ``ceiling``, of these.
+        galleries: key of :data:`geoaudit.bench.labels_shown.GALLERIES` -> method -> activation rate on these.
+        ceilings: the same keys -> as ``ceiling``, where images are real.
     """
 
     scores: Mapping[str, LabelScores]
@@ -55,8 +55,8 @@ class Fit:
     outputs: Mapping[str, OutputMatch]
     limits: Mapping[str, LabelScores]
     ungraded: Mapping[str, LabelScores]
-    wider: Mapping[str, LabelScores]
-    wider_ceiling: float
+    galleries: Mapping[str, Mapping[str, LabelScores]]
+    ceilings: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +229,6 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
             for unit, some, r in zip(columns, mine, scores[method].units["r"], strict=True)
             if some
         )
-    wider = case.wider or tiles
-    fired_wider = activate(case.network, labels.run.layers, wider.pixels(range(len(wider))))
-    more = np.stack([fired_wider[unit.layer][:, unit.index] for unit in columns], axis=1)
     explaining = np.setdiff1d(np.arange(len(case.probe)), case.held_out)
     probed = {info.name: labels.run.activations(info.name)[explaining] for info in labels.run.layers}
     reach = limits(
@@ -239,10 +236,12 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         activations,
         (_captions(case.probe, explaining.tolist(), captioner), captions),
         encoder,
+        plain_measures(case.probe.pixels(explaining.tolist()), tiles.pixels(range(len(tiles))), case.probe.channels),
         blocks=blocks,
         draws=draws,
         seed=case.seed,
     )
+    galleries, ceilings = _galleries(case, labels, columns, said_of, thresholds, captioner, encoder, draws)
     return Fit(
         scores,
         examples,
@@ -251,17 +250,44 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()},
         reach,
         ungraded,
-        rates_of_shown(
-            said_of,
-            more,
-            thresholds,
-            _captions(wider, range(len(wider)), captioner),
-            encoder,
-            draws=draws,
-            seed=case.seed,
-        ),
-        most_possible(more, thresholds),
+        galleries,
+        ceilings,
     )
+
+
+def _galleries(
+    case: Case,
+    labels: Labels,
+    columns: Sequence[UnitId],
+    said: Mapping[str, Sequence[tuple[str, ...]]],
+    thresholds: NDArray[np.floating],
+    captioner: CachedCaptioner,
+    encoder: SentenceEncoder,
+    draws: int,
+) -> tuple[dict[str, dict[str, LabelScores]], dict[str, float]]:
+    """Activation rates on other images than the evaluation's tiles, and what is possible there."""
+    from dnd_core.probing import activate
+    from dnd_core.windows import Windows
+
+    def fire(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = activate(case.network, labels.run.layers, pixels)
+        return np.stack([found[unit.layer][:, unit.index] for unit in columns], axis=1)
+
+    galleries, ceilings = {}, {}
+    sources: dict[str, ImageSet] = {"wider": case.wider or case.evaluation, "windows": Windows(case.evaluation)}
+    for key, images in sources.items():
+        captions = _captions(images, range(len(images)), captioner)
+        pixels = images.pixels(range(len(images)))
+        fired = fire(pixels)
+        chosen = show(list(said.values()), captions, encoder)
+        galleries[key] = rates_of_shown(said, fired, thresholds, chosen, draws=draws, seed=case.seed)
+        ceilings[key] = most_possible(fired, thresholds)
+    # Windows come last: what is exaggerated are the windows chosen there.
+    usual = pixels[: len(case.evaluation)]
+    galleries["exaggerated"] = rates_of_exaggerated(
+        said, pixels, thresholds, chosen, usual, fire, draws=draws, seed=case.seed
+    )
+    return galleries, ceilings
 
 
 def _captions(tiles: ImageSet, rows: Sequence[int], captioner: CachedCaptioner) -> list[str]:

@@ -107,3 +107,20 @@ def test_built_by_its_short_name_and_refusals(encoder: SentenceEncoder) -> None:
     with pytest.raises(BackendUnavailable, match="empty"):
         empty.check()
     assert empty.show("red", 3) == []
+
+
+def test_windows_show_a_concept_that_covers_no_whole_image(encoder: SentenceEncoder) -> None:
+    pixels = np.zeros((6, 3, 16, 16), np.float32)
+    pixels[:, 0] = 0.9
+    # Blue fills a quarter of the last image only.
+    pixels[5, :, 8:, 8:] = np.array(COLOURS["blue"], np.float32)[:, None, None]
+    images = ArrayImages(pixels)
+    whole = PoolImages(images, encoder, captioner=MeasuredCaptioner())
+    assert whole.choose("blue", 1) == [5]
+    parts = PoolImages(images, encoder, captioner=MeasuredCaptioner(), windows=True)
+    best = parts.show("blue", 1)[0]
+    assert best.metadata["window"] == (8, 8, 16, 16)
+    np.testing.assert_allclose(best.pixels.mean(axis=(1, 2)), COLOURS["blue"], atol=1e-6)
+    assert parts.fingerprint != whole.fingerprint
+    with pytest.raises(ConfigError, match="captioner"):
+        PoolImages(images, encoder, ["red"] * 6, windows=True)

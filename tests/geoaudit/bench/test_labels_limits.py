@@ -5,8 +5,16 @@ import pytest
 
 from dnd_core.presence import amount_of
 from dnd_core.testing import WordVectors
-from geoaudit.bench.labels_limits import LIMITS, best_statements, limits, phrase_extents
-from geoaudit.bench.labels_shown import most_possible, rates_of_shown, show
+from geoaudit.bands import SENTINEL2
+from geoaudit.bench.labels_limits import (
+    LIMITS,
+    best_statements,
+    limits,
+    phrase_extents,
+    plain_measures,
+    weighted_sums,
+)
+from geoaudit.bench.labels_shown import exaggerate, most_possible, rates_of_exaggerated, rates_of_shown, show
 
 
 def statements(x):
@@ -53,15 +61,78 @@ def test_limits_bound_what_labels_of_the_captions_reach():
     both, noise = [np.minimum(d[:, 0], d[:, 1]) for d in (first, second)], rng.normal(size=(100, 1))
     seen = np.column_stack([both[0], first[:, 0] + 2 * first[:, 1], noise[:60]])
     unseen = np.column_stack([both[1], second[:, 0] + 2 * second[:, 1], noise[60:]])
-    found = limits(seen, unseen, (one, two), WordVectors(), blocks=np.arange(40) // 4, draws=5, seed=0)
+    # What no caption says: a measure that the last unit follows to the letter.
+    unsaid = noise[:60], noise[60:]
+    found = limits(seen, unseen, (one, two), WordVectors(), unsaid, blocks=np.arange(40) // 4, draws=5, seed=0)
     r = {key: scores.units["r"] for key, scores in found.items()}
     assert list(r) == list(LIMITS)
     assert r["statement"][0] > 0.95
     # A sum is no statement of two phrases, but a regression makes it.
     assert r["ridge"][1] > r["hindsight"][1] + 0.02 >= r["statement"][1]
+    assert r["weighted"][1] > 0.95
+    assert r["weighted"][1] > r["statement"][1] + 0.02
     assert abs(r["ridge"][2]) < 0.4
+    assert r["measured"][2] > 0.95 > 0.5 > r["statement"][2]
+    assert r["measured"][0] > 0.95
     assert (r["hindsight"] >= r["statement"] - 1e-9).all()
     assert all(set(scores.units) == set(scores.draws) == {"r"} for scores in found.values())
+
+
+def test_weighted_sums_are_found_through_phrases_that_say_the_same_and_idle_units():
+    rng = np.random.default_rng(1)
+    seen, unseen = rng.random((60, 5)), rng.random((20, 5))
+    for table in (seen, unseen):
+        table[:, 4] = table[:, 1]
+    units = np.column_stack([3 * seen[:, 0] - 2 * seen[:, 1] + seen[:, 3], np.zeros(60)])
+    found = weighted_sums(units, seen, unseen)
+    np.testing.assert_allclose(found[:, 0], 3 * unseen[:, 0] - 2 * unseen[:, 1] + unseen[:, 3])
+    assert not found[:, 1].any()
+
+
+def test_plain_measures_are_shares_of_a_tile_beyond_levels_of_bands_indices_and_texture():
+    rng = np.random.default_rng(0)
+    tiles = rng.random((6, 13, 8, 8), dtype=np.float32)
+    first, second = plain_measures(tiles[:4], tiles[4:], SENTINEL2)
+    assert (first.shape, second.shape) == ((4, 400), (2, 400))
+    assert first.min() >= 0
+    assert first.max() <= 1
+    np.testing.assert_allclose(first[:, 0::2] + first[:, 1::2], 1)
+    # The middle level of a band halves all pixels that levels are read from, and only those.
+    assert first[:, 6].mean() == pytest.approx(0.5)
+    level = np.median(tiles[:4, 0])
+    np.testing.assert_allclose(second[:, 6], (tiles[4:, 0] > level).mean(axis=(1, 2)))
+    # Three bands allow no index but those of red and green and blue.
+    few, _ = plain_measures(tiles[:4, 1:4], tiles[4:, 1:4], SENTINEL2[1:4])
+    assert few.shape == (4, 4 * 20)
+
+
+def test_exaggerated_images_are_as_far_again_from_the_usual():
+    rng = np.random.default_rng(0)
+    usual = rng.normal(0.5, 0.1, (40, 2, 8, 8)).astype(np.float32)
+    shown = usual[:10] + np.array([0.2, 0], np.float32)[:, None, None]
+    shown[:, 1] = 0.5 + 2 * (shown[:, 1] - 0.5)
+    further = exaggerate(shown, usual)
+    assert further[:, 0].mean() - usual[:, 0].mean() == pytest.approx(0.4, abs=0.03)
+    assert further[:, 1].mean() == pytest.approx(0.5, abs=0.03)
+    # A band that varies twice as much as usual varies four times as much.
+    assert further[:, 1].std() / usual[:, 1].std() == pytest.approx(4, rel=0.05)
+    assert further[:, 0].std() == pytest.approx(usual[:, 0].std(), rel=0.05)
+    assert exaggerate(shown - 0.6, usual).min() == 0
+
+
+def test_rates_on_exaggerated_images_ask_what_each_label_shows():
+    usual = np.linspace(0.4, 0.6, 20, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
+    said = {"some": [("bright",), ("dark",), ()]}
+    chosen = {("bright",): [18, 19], ("dark",): [0, 1], (): []}
+    bars = np.array([0.65, 0.65, 0.65])
+
+    def fire(pixels):
+        return np.repeat(pixels.mean(axis=(1, 2, 3))[:, None], 3, axis=1)
+
+    plain = rates_of_shown(said, fire(usual), bars, chosen, draws=5, seed=0)
+    further = rates_of_exaggerated(said, usual, bars, chosen, usual, fire, draws=5, seed=0)
+    np.testing.assert_array_equal(plain["some"].units["activation_rate"], [0, 0, np.nan])
+    np.testing.assert_array_equal(further["some"].units["activation_rate"], [1, 0, np.nan])
 
 
 def test_the_tiles_that_show_a_label_most_are_shown():
@@ -81,7 +152,8 @@ def test_rates_of_shown_tiles_count_units_with_a_label_and_stay_under_what_is_po
         "wrong": [("houses",), ("houses",), ("water",)],
         "none": [(), (), ()],
     }
-    found = rates_of_shown(said, activations, bars, captions, WordVectors(), draws=20, seed=0)
+    chosen = show(list(said.values()), captions, WordVectors())
+    found = rates_of_shown(said, activations, bars, chosen, draws=20, seed=0)
     rates = {method: scores.units["activation_rate"] for method, scores in found.items()}
     np.testing.assert_array_equal(rates["right"], [1, 1, np.nan])
     np.testing.assert_array_equal(rates["wrong"], [0, 1, 0])
