@@ -108,16 +108,16 @@ def test_plain_measures_are_shares_of_a_tile_beyond_levels_of_bands_indices_and_
 
 def test_exaggerated_images_are_as_far_again_from_the_usual():
     rng = np.random.default_rng(0)
-    usual = rng.normal(0.5, 0.1, (40, 2, 8, 8)).astype(np.float32)
-    shown = usual[:10] + np.array([0.2, 0], np.float32)[:, None, None]
-    shown[:, 1] = 0.5 + 2 * (shown[:, 1] - 0.5)
+    usual = rng.normal(2, 0.1, (400, 2, 8, 8)).astype(np.float32)
+    shown = usual[:100] + np.array([0.2, 0], np.float32)[:, None, None]
+    shown[:, 1] = 2 + 2 * (shown[:, 1] - 2)
     further = exaggerate(shown, usual)
-    assert further[:, 0].mean() - usual[:, 0].mean() == pytest.approx(0.4, abs=0.03)
-    assert further[:, 1].mean() == pytest.approx(0.5, abs=0.03)
+    assert further[:, 0].mean() == pytest.approx(2.4, abs=0.01)
+    assert further[:, 1].mean() == pytest.approx(2, abs=0.01)
     # A band that varies twice as much as usual varies four times as much.
     assert further[:, 1].std() / usual[:, 1].std() == pytest.approx(4, rel=0.05)
     assert further[:, 0].std() == pytest.approx(usual[:, 0].std(), rel=0.05)
-    assert exaggerate(shown - 0.6, usual).min() == 0
+    assert exaggerate(shown - 2, usual).min() == 0
 
 
 def test_rates_on_exaggerated_images_ask_what_each_label_shows():
