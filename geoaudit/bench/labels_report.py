@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,18 @@ from dnd_core.errors import StoreError
 from dnd_core.store import write_atomic
 from geoaudit.bench.labels import YOURS, Bench, summary
 from geoaudit.bench.labels_analytic import SAME, rates
+from geoaudit.bench.labels_figures import NAMES, SHOWN_KINDS, draw, pooled
 from geoaudit.bench.labels_limits import LIMITS
-from geoaudit.bench.labels_methods import DND, METHODS, OURS
+from geoaudit.bench.labels_methods import DND, OURS
 from geoaudit.bench.labels_shown import GALLERIES
 from geoaudit.bench.labels_tables import as_csv, figure, in_cell, interval, table
 
 __all__ = ["EXPECTED", "write_document", "write_results"]
 
-NAMES = {**METHODS, YOURS: "yours"}
 TITLES = {
     "r": "simulation r", "auprc": "AUPRC", "f1": "F1", "iou": "IoU", "cosy_auc": "CoSy AUC", "cosy_mad": "CoSy MAD",
     "activation_rate": "activation rate",
 }  # fmt: skip
-SHOWN_KINDS = ("single", "and", "or", "not", "two_meanings")
 EXPECTED: tuple[tuple[str, str, float, bool], ...] = (
     ("ratio_r", "simulation r, times the best comparator's", 1.5, True),
     ("single", "analytic units recovered: single", 0.9, True),
@@ -69,7 +67,7 @@ def write_results(bench: Bench, out: Path) -> list[Path]:
             ]
         ),
     )  # fmt: skip
-    return files + _figures(bench, out)
+    return files + draw(bench, out)
 
 
 def write_document(bench: Bench, out: Path, docs: Path, command: str) -> list[Path]:
@@ -141,10 +139,6 @@ def _expected(bench: Bench) -> str:
     return table(["what", "expected", "found", "met"], rows)
 
 
-def _of(bench: Bench, method: str, name: str) -> Estimate:
-    return estimate([cell.scores[method] for cell in bench.cells if method in cell.scores], name)
-
-
 def _labelled(bench: Bench, method: str) -> tuple[int, int, float]:
     """How many units have a label, of how many, and mean r of those."""
     parts = [cell.scores[method] for cell in bench.cells if method in cell.scores]
@@ -162,7 +156,7 @@ def _score_rows(bench: Bench) -> list[dict[str, Any]]:
         has, total, own = _labelled(bench, method)
         row: dict[str, Any] = {"method": method, "units": total, "labelled": has, "r_of_labelled": figure(own)}
         for name in (*PRIMARY, *SECONDARY):
-            found = _of(bench, method, name)
+            found = pooled(bench, method, name)
             row |= {name: figure(found.value), f"{name}_low": figure(found.low), f"{name}_high": figure(found.high)}
         row |= {f"activation_rate_{key}": figure(found.value) for key, found in _shown(bench, method).items()}
         known = [r for cell in bench.cells for r in cell.recoveries if r.method == method]
@@ -196,8 +190,8 @@ def _limits(bench: Bench) -> dict[str, Estimate]:
 
 
 def _reach(bench: Bench) -> str:
-    plain = _of(bench, DND, "r")
-    found = {NAMES[OURS]: _of(bench, OURS, "r"), NAMES[DND]: plain}
+    plain = pooled(bench, DND, "r")
+    found = {NAMES[OURS]: pooled(bench, OURS, "r"), NAMES[DND]: plain}
     found |= {LIMITS[key]: value for key, value in _limits(bench).items()}
     return (
         "Our labels and DnD's are made of phrases that the measured captions say, and presence is read from the same captions. "
@@ -221,10 +215,10 @@ def _fit(bench: Bench) -> str:
         if not any(method in cell.scores for cell in bench.cells):
             continue
         has, total, own = _labelled(bench, method)
-        figures = [interval(_of(bench, method, name)) for name in PRIMARY]
+        figures = [interval(pooled(bench, method, name)) for name in PRIMARY]
         primary.append([NAMES[method], f"{has / total:.2f}", *figures, figure(own, 3)])
         more = [interval(found) for found in _shown(bench, method).values()]
-        others.append([NAMES[method], *(interval(_of(bench, method, name)) for name in SECONDARY), *more])
+        others.append([NAMES[method], *(interval(pooled(bench, method, name)) for name in SECONDARY), *more])
     real = [[cell.ceiling, *cell.ceilings.values()] for cell in bench.cells if cell.ceilings]
     few, many, parts = np.mean(real, axis=0)
     return (
@@ -347,55 +341,3 @@ def _outputs(bench: Bench) -> str:
         + "\n\nOur labels of the outputs farm, forest, meadow, residential and water:\n\n"
         + table(["split", "farm", "forest", "meadow", "residential", "water"], named)
     )
-
-
-def _figures(bench: Bench, out: Path) -> list[Path]:
-    import altair as alt
-    import pandas as pd
-    import vl_convert
-
-    fits = [(method, _of(bench, method, "r")) for method in bench.methods]
-    fit = pd.DataFrame(
-        [{"method": NAMES[m], "r": f.value, "low": f.low, "high": f.high} for m, f in fits if not math.isnan(f.value)]
-    )
-    order = [NAMES[method] for method in bench.methods]
-    base = alt.Chart(fit).encode(y=alt.Y("method:N", sort=order, title=None))
-    colour = alt.condition(
-        alt.FieldOneOfPredicate("method", [NAMES[m] for m in bench.methods if m.startswith(OURS)]),
-        alt.value("#1f7a6d"),
-        alt.value("#9aa8a4"),
-    )
-    bars = base.mark_bar(height=14).encode(x=alt.X("r:Q", title="simulation r on tiles no method saw"), color=colour)
-    lines = base.mark_rule(color="#23302d").encode(x="low:Q", x2="high:Q")
-    recovered = []
-    for method in (m for m in bench.methods if m in (OURS, DND, "clip_dissect", "network_dissection", "shuffled")):
-        known = [row for cell in bench.cells for row in cell.recoveries if row.method == method]
-        shares = rates(known) if known else {}
-        recovered += [
-            {"method": NAMES[method], "kind": kind.replace("_", " "), "recovered": shares[kind]}
-            for kind in SHOWN_KINDS
-            if kind in shares
-        ]
-    kinds = [kind.replace("_", " ") for kind in SHOWN_KINDS]
-    second = (
-        alt.Chart(pd.DataFrame(recovered))
-        .mark_bar()
-        .encode(
-            x=alt.X("kind:N", sort=kinds, title=None, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("method:N", sort=order),
-            y=alt.Y("recovered:Q", scale=alt.Scale(domain=[0, 1]), title="share of units recovered"),
-            color=alt.Color(
-                "method:N",
-                sort=order,
-                title=None,
-                scale=alt.Scale(range=["#1f7a6d", "#d1495b", "#e0a030", "#5b7db1", "#9aa8a4"]),
-            ),
-        )
-    )
-    files = []
-    charts = {"bench-labels-fit.png": bars + lines, "bench-labels-recovery.png": second}
-    for name, chart in charts.items():
-        spec = chart.properties(width=460, height=220, background="white").to_dict()
-        write_atomic(out / name, vl_convert.vegalite_to_png(spec, scale=1.4))
-        files.append(out / name)
-    return files

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnd_core.benching import SanityResult, score_labels
+from dnd_core.benching import LabelScores, SanityResult, score_labels
 from dnd_core.benching.metrics import PRIMARY, SECONDARY
 from dnd_core.benching.sanity import TESTS
 from dnd_core.errors import ConfigError, StoreError
@@ -26,6 +26,7 @@ from geoaudit.bench.labels_limits import LIMITS
 from geoaudit.bench.labels_methods import COMPARATORS, DND, METHODS, OURS
 from geoaudit.bench.labels_networks import OutputMatch, read_labels
 from geoaudit.bench.labels_report import markdown, write_document, write_results
+from geoaudit.bench.labels_shown import GALLERIES
 from geoaudit.bench.labels_tiles import index_masks, parts
 from geoaudit.bench.labels_units import KINDS, EarthUnit, EarthUnits, earth_units, extension, told
 from geoaudit.bench.labels_words import read
@@ -268,7 +269,23 @@ def small_bench():
         for number, key in enumerate(LIMITS)
     }
     ungraded = {OURS: reach["statement"], DND: reach["statement"]}
-    network = Cell("clean-1", scores, examples, 0.3, sanity, outputs, (), reach, ungraded, scores, 0.8)
+    galleries = {
+        key: dict.fromkeys(METHODS, LabelScores(*({"activation_rate": np.array([rate])},) * 2, np.ones(1, dtype=bool)))
+        for key, rate in zip(GALLERIES, (0.21, 0.32, 0.43), strict=True)
+    }
+    network = Cell(
+        "clean-1",
+        scores,
+        examples,
+        0.3,
+        sanity,
+        outputs,
+        (),
+        reach,
+        ungraded,
+        galleries,
+        {"wider": 0.8, "windows": 0.9},
+    )
     analytic = Cell("analytic-x-1", {}, {}, float("nan"), sanity, {}, tuple(recoveries))
     return Bench(Plan((("clean", 1),), (("x", 1),), ("layer4",), 100, 5), (network, analytic), tuple(METHODS))
 
@@ -310,8 +327,14 @@ def test_tables_are_written_and_labels_in_them_stay_text(tmp_path):
     (line,) = [line for line in page.splitlines() if LIMITS["statement"] in line]
     assert "| 1.000 [1.000, 1.000] | " in line
     assert line.endswith(f"| {1 / summary(bench)['comparators']['dnd']:.2f} |")
-    assert "no label could reach a higher activation rate on the evaluation's tiles than **0.30**" in page.lower()
-    assert "to choose from too **0.80**" in page
+    assert (
+        "higher rate on the evaluation's tiles than **0.30**, with the pool's tiles too **0.80**, with windows **0.90**"
+        in page
+    )
+    (line,) = [line for line in page.splitlines() if line.startswith("| ours |") and "0.210" in line]
+    assert line.endswith("| 0.210 [0.210, 0.210] | 0.320 [0.320, 0.320] | 0.430 [0.430, 0.430] |")
+    (row,) = [row for row in csv.DictReader(files[0].read_text().splitlines()) if row["method"] == OURS]
+    assert [row[f"activation_rate_{key}"] for key in GALLERIES] == ["0.21", "0.32", "0.43"]
     assert "simulation r is ours 1.000 [1.000, 1.000], DnD as published 1.000 [1.000, 1.000], 1 times" in page
     assert "<script>" not in page
     rows = [line.replace("\\|", "") for line in page.splitlines() if line.startswith("|") and "script" in line]
