@@ -62,6 +62,8 @@ class PoolImages:
             raise ConfigError(f"pool: floor must be in [0, 1] and batch_size at least 1, got {floor} and {batch_size}")
         if captions is not None and len(captions) != len(pool):
             raise ConfigError(f"pool: {len(captions)} captions for {len(pool)} images; give one an image")
+        if not isinstance(windows, bool):
+            raise ConfigError(f"pool: windows must be true or false, got {windows!r}")
         if windows and captions is not None:
             raise ConfigError("pool: captions of whole images do not tell what is in their windows; give captioner=")
         self._by_sight = captions is None and isinstance(encoder, ImageEncoder)

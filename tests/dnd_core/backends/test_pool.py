@@ -124,3 +124,5 @@ def test_windows_show_a_concept_that_covers_no_whole_image(encoder: SentenceEnco
     assert parts.fingerprint != whole.fingerprint
     with pytest.raises(ConfigError, match="captioner"):
         PoolImages(images, encoder, ["red"] * 6, windows=True)
+    with pytest.raises(ConfigError, match="true or false, got 'maybe'"):
+        PoolImages(images, encoder, captioner=MeasuredCaptioner(), windows="maybe")  # type: ignore[arg-type]
