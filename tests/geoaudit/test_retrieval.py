@@ -47,6 +47,17 @@ def test_retrieved_tiles_show_the_concept(encoder: SentenceEncoder) -> None:
     assert [image.key for image in pool.show("haze", 3)] == [pool.pool[i].key for i in pool.choose("haze", 3)]
 
 
+def test_windows_lie_within_what_half_a_tile_shows(encoder: SentenceEncoder) -> None:
+    whole = tiles(10_000, seed=1)
+    pixels = whole.pixels(range(20))
+    # Every tile has bare soil in its left half and water in its right.
+    pixels[:, :, :, :16], pixels[:, :, :, 16:] = pixels[[18]][..., :16], pixels[[19]][..., :16]
+    halves = ArrayImages(pixels, rgb=render_rgb(pixels, SENTINEL2), channels=SENTINEL2)
+    pool = TilePool(halves, tiles(), encoder, windows=True)
+    assert {image.metadata["window"][0] for image in pool.show("open water", 6)} == {16}
+    assert {image.metadata["window"][0] for image in pool.show("bare fields", 6)} == {0}
+
+
 def test_a_tile_of_the_probe_is_refused(encoder: SentenceEncoder) -> None:
     probe = tiles()
     far = tiles(10_000, seed=1)

@@ -87,6 +87,11 @@ def test_weighted_sums_are_found_through_phrases_that_say_the_same_and_idle_unit
     found = weighted_sums(units, seen, unseen)
     np.testing.assert_allclose(found[:, 0], 3 * unseen[:, 0] - 2 * unseen[:, 1] + unseen[:, 3])
     assert not found[:, 1].any()
+    # Fewer distinct phrases than a sum may have.
+    two = [0, 1, 1, 1]
+    np.testing.assert_allclose(
+        weighted_sums(units - seen[:, [3]], seen[:, two], unseen[:, two])[:, 0], found[:, 0] - unseen[:, 3]
+    )
 
 
 def test_plain_measures_are_shares_of_a_tile_beyond_levels_of_bands_indices_and_texture():
@@ -101,6 +106,9 @@ def test_plain_measures_are_shares_of_a_tile_beyond_levels_of_bands_indices_and_
     assert first[:, 6].mean() == pytest.approx(0.5)
     level = np.median(tiles[:4, 0])
     np.testing.assert_allclose(second[:, 6], (tiles[4:, 0] > level).mean(axis=(1, 2)))
+    # Where red and near infrared cancel out an index has no value, and every share still has one.
+    tiles[0, 3], tiles[0, 7] = 0.5, -0.5
+    assert np.isfinite(plain_measures(tiles[:4], tiles[4:], SENTINEL2)[0]).all()
     # Three bands allow no index but those of red and green and blue.
     few, _ = plain_measures(tiles[:4, 1:4], tiles[4:, 1:4], SENTINEL2[1:4])
     assert few.shape == (4, 4 * 20)
@@ -120,7 +128,9 @@ def test_exaggerated_images_are_as_far_again_from_the_usual():
     assert exaggerate(shown - 2, usual).min() == 0
 
 
-def test_rates_on_exaggerated_images_ask_what_each_label_shows():
+@pytest.mark.parametrize("at_once", [1, 3, 512])
+def test_rates_on_exaggerated_images_ask_what_each_label_shows(monkeypatch, at_once):
+    monkeypatch.setattr("geoaudit.bench.labels_shown._AT_ONCE", at_once)
     usual = np.linspace(0.4, 0.6, 20, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
     said = {"some": [("bright",), ("dark",), ()]}
     chosen = {("bright",): [18, 19], ("dark",): [0, 1], (): []}
