@@ -251,16 +251,16 @@ def _shown(bench: Bench, method: str) -> dict[str, Estimate]:
 
 
 def _sanity(bench: Bench) -> str:
-    pooled: dict[tuple[str, str], list[SanityResult]] = {}
+    found: dict[tuple[str, str], list[SanityResult]] = {}
     for cell in bench.cells:
         for result in cell.sanity:
-            pooled.setdefault((result.metric, result.test), []).append(result)
+            found.setdefault((result.metric, result.test), []).append(result)
     rows = []
     for metric in (*PRIMARY, *SECONDARY):
         row = [TITLES[metric]]
         passed = []
         for test in TESTS:
-            results = pooled[metric, test]
+            results = found[metric, test]
             units = sum(result.units for result in results)
 
             def mean(name: str, results: Sequence[SanityResult] = tuple(results), units: int = units) -> float:
@@ -269,7 +269,7 @@ def _sanity(bench: Bench) -> str:
             row.append(f"{mean('before'):.2f} to {mean('after'):.2f}, fell for {100 * mean('fell'):.0f} %")
             passed.append(mean("fell") >= 0.9)
         rows.append([*row, "yes" if all(passed) else "**no**"])
-    units = sum(result.units for result in pooled[PRIMARY[0], TESTS[0]])
+    units = sum(result.units for result in found[PRIMARY[0], TESTS[0]])
     return (
         f"Run on {units} units whose concept is known tile by tile (analytic units, and outputs with labelled tiles). A measure "
         "notices when it falls for nine units in ten in both tests.\n\n" + table(["measure", *TESTS, "notices"], rows)

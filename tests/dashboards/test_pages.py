@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from dashboards.navigation import PAGES
 from dashboards.reviews import Reviews
 from geoaudit.results import open_run
+from tests.geoaudit.report.synthetic_findings import disagreeing
 
 
 def _page(name):
@@ -117,13 +118,7 @@ def test_the_ladder_tells_what_holds(sound_run, shown):
 
 
 def test_a_brush_and_real_images_that_disagree_are_both_shown(sound_run, shown, tmp_path):
-    run = shutil.copytree(sound_run, tmp_path / "run")
-    document = json.loads((run / "audit.json").read_text())
-    finding = next(f for f in document["findings"] if f["id"] == "F001")
-    step = next(e for e in finding["evidence"] if e["grade"] == 2)
-    against = {**step, "name": "retrieved pairs", "sentence": "Pairs of real images do not differ.", "holds": False}
-    finding["evidence"].insert(finding["evidence"].index(step) + 1, against)
-    (run / "audit.json").write_text(json.dumps(document))
+    run, _ = disagreeing(sound_run, tmp_path / "run")
     shown(run)
     text = words(open_page("findings", finding="F001"))
     assert text.count("\u2713 holds") == 3

@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ import pytest
 
 from geoaudit.report.html import page
 from geoaudit.results import open_run
+from tests.geoaudit.report.synthetic_findings import disagreeing
 
 VOID = {"meta", "link", "img", "input", "br", "line", "circle", "path"}
 
@@ -60,13 +60,7 @@ def test_the_page_says_what_was_found_and_how_sure_it_is(pages, finished):
 
 
 def test_a_brush_and_real_images_that_disagree_each_get_their_verdict(finished, tmp_path):
-    run = shutil.copytree(finished.root, tmp_path / "run")
-    document = json.loads((run / "audit.json").read_text())
-    finding = next(f for f in document["findings"] if f["id"] == "F001")
-    step = next(e for e in finding["evidence"] if e["grade"] == 2)
-    against = {**step, "name": "retrieved pairs", "sentence": "Pairs of real images do not differ.", "holds": False}
-    finding["evidence"].insert(finding["evidence"].index(step) + 1, against)
-    (run / "audit.json").write_text(json.dumps(document))
+    run, step = disagreeing(finished.root, tmp_path / "run")
     text = Reader(page(open_run(run))).text
     assert "Does not hold: Pairs of real images do not differ." in text
     assert f"Holds: {step['sentence']}" in text
