@@ -169,8 +169,8 @@ def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
     if m.points[index] >= 0.9 and not striped:
         said.append(Phrase("many bright points" if m.points[index] > 5 else "a few bright points", 0.45))
     for word, share in (("rough", float(m.rough[index])), ("smooth", float(m.smooth[index]))):
-        if share >= (0.12 if word == "rough" else 0.4):
-            said.append(Phrase(f"{word} texture {extent(share)}", 0.25 + 0.25 * share))
+        if share >= 0.12:
+            said.append(Phrase(f"{word} texture {extent(share)}", 0.25 + 0.4 * share))
     if m.patches[index] >= 5 and m.cover[index].max() < 0.6:
         said.append(Phrase("a patchwork of small pieces", 0.35))
     if contrast < 3.5:
@@ -178,8 +178,8 @@ def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
     elif contrast > 16:
         said.append(Phrase("high contrast", 0.36))
     for word, share in (("bright", float(m.bright[index])), ("dark", float(m.dark[index]))):
-        if share >= 0.12:
-            said.append(Phrase(f"{word} areas {extent(share)}", 0.25 + 0.35 * share))
+        if share >= 0.04:
+            said.append(Phrase(f"{word} areas {extent(share)}", 0.3 + 0.5 * share))
     return said
 
 

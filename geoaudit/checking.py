@@ -18,7 +18,7 @@ from geoaudit.settings import AuditSettings
 __all__ = ["check_stage", "gate_facts", "missing", "not_run", "settle"]
 
 # Raised whenever a check changes what it writes for the same inputs.
-VERSION = 12
+VERSION = 13
 
 RELIANCE = (
     "group", "concept", "class", "association", "association_p", "q", "reliance", "reliance_low", "reliance_high",

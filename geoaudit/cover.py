@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dnd_core.errors import ConfigError, ProbeError
 from geoaudit.bands import find_role, spyndex_indices
 
-__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "green_and_dry", "known_pixels", "level_of"]
+__all__ = ["COVERS", "LEVELS", "Ground", "classify", "clear", "green_and_dry", "known_pixels", "level_of", "luminance"]
 
 Array = NDArray[np.float32]
 Level = Literal["auto", "toa", "surface", "photograph"]
@@ -47,6 +47,7 @@ COVERS: tuple[str, ...] = (
 _AIR = {"B": 0.075, "G": 0.04, "R": 0.02, "N": 0.005, "S1": 0.0, "S2": 0.0}
 # Opacity of haze in each band, relative to blue: aerosols scatter with about the -1.3rd power of wavelength.
 _HAZE = {"B": 1.0, "G": 0.84, "R": 0.67, "N": 0.5, "S1": 0.21, "S2": 0.14}
+_LUMINANCE = {"R": 0.2126, "G": 0.7152, "B": 0.0722}
 # What a veil of full opacity would reflect, and the excess it would show over land of usual brightness.
 _VEIL = 0.45
 _EXCESS_OF_VEIL = {"toa": 0.19, "surface": 0.27}
@@ -139,6 +140,19 @@ def clear(
         bands[name] = _filled(np.maximum(bands[name] - air, 1e-4), known)
     raw = {name: _filled(band, known) for name, band in raw.items()}
     return Ground(bands, known, offset, haze, hazy, level, raw)
+
+
+def luminance(pixels: Array, channels: Sequence[str], known: NDArray[np.bool_], level: str) -> Array:
+    """(N, H, W) luminance of (N, C, H, W) tiles as they are seen, haze and stripes included, less what clear air adds.
+
+    Weights are those of Rec. 709. Pixels that are not known take their tile's mean.
+    """
+    found = spyndex_indices(channels)
+    seen = np.zeros((len(pixels), *pixels.shape[2:]), dtype=np.float32)
+    for name, weight in _LUMINANCE.items():
+        air = _AIR[name] if level == "toa" else 0.0
+        seen += np.float32(weight) * (np.nan_to_num(pixels[:, found[name]]) - np.float32(air))
+    return _filled(seen, known)
 
 
 def _filled(band: Array, known: NDArray[np.bool_]) -> Array:
@@ -289,7 +303,9 @@ def _with_infrared(
         & white
         & (tint > -0.07)
         & (swir > 0.14)
-        & (ndvi < 0.4),
+        & (ndvi < 0.4)
+        # Water in clouds absorbs in the shortwave infrared; bright dry ground is brighter there than in the near infrared.
+        & (swir <= near),
         "snow": (visible > 0.13) & (mndwi > 0.35) & (swir < 0.12) if short else (visible > 0.35) & (ndvi < 0.1) & white,
         "water": (ndvi < 0.12) & (near < 0.14) & (mndwi > -0.2 if short else ndwi > -0.05),
         "shadow": (near < 0.075) & (swir < 0.085) & (visible < 0.055),

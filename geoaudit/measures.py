@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from dnd_core.backends.colours import COLOURS, lab_pixels, name_pixels
 from dnd_core.backends.textures import Texture, blobs, texture
-from geoaudit.cover import COVERS, classify, clear, green_and_dry, known_pixels
+from geoaudit.cover import COVERS, classify, clear, green_and_dry, known_pixels, luminance
 from geoaudit.flaws import Flaws, find_flaws, without_stripes
 
 __all__ = ["SatelliteMeasures", "measures"]
 
 Array = NDArray[np.float32]
 
-# CIELAB lightness, 0 to 100, and its standard deviation in 3 x 3 pixels.
-_BRIGHT, _DARK = 66.0, 24.0
-_ROUGH, _SMOOTH = 5.0, 1.5
+# Luminance as it is seen and its standard deviation in 3 x 3 pixels: reflectance, and display values of photographs.
+_BRIGHT, _DARK = {False: 0.11, True: 0.63}, {False: 0.055, True: 0.22}
+_ROUGH, _SMOOTH = {False: 0.01, True: 0.05}, {False: 0.002, True: 0.015}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class SatelliteMeasures:
         line_direction: (N,) degrees in [0, 180), 0 horizontal.
         points: (N,) pixels much brighter than all around them, per thousand.
         green, dry: (N,) share of the known pixels that are green or dry, whatever covers them.
-        bright, dark: (N,) share of the known pixels that are bright or dark in the rendering.
+        bright, dark: (N,) share of the pixels with data, those of stripes, frames and marks too, that are bright or dark.
         rough, smooth: (N,) share of them that differ much, or hardly, from the pixels around them.
         flaws: flaws of the imagery.
         level: ``toa``, ``surface`` or ``photograph``.
@@ -113,13 +113,15 @@ def measures(
     main = covers == cover.argmax(axis=1)[:, None, None]
     straight, edges = _edges(light)
     line, dark, direction = _lines(light)
-    spread = _spread(light)
+    # Not from a rendering, whose stretch is the scene's: the same ground is as bright and as rough in every scene.
+    seen = luminance(pixels, channels, known, ground.level)
+    spread, photograph = _spread(seen), ground.level == "photograph"
     green, dry = green_and_dry(ground, covers)
 
-    def share(mask: NDArray[np.bool_]) -> Array:
-        """Of the known pixels of each tile."""
-        known = ground.valid.sum(axis=(1, 2))
-        return np.asarray((mask & ground.valid).sum(axis=(1, 2)) / np.maximum(known, 1), dtype=np.float32)
+    def share(mask: NDArray[np.bool_], of: NDArray[np.bool_] = ground.valid) -> Array:
+        """Of these pixels of each tile."""
+        count = of.sum(axis=(1, 2))
+        return np.asarray((mask & of).sum(axis=(1, 2)) / np.maximum(count, 1), dtype=np.float32)
 
     return SatelliteMeasures(
         cover=cover,
@@ -137,10 +139,10 @@ def measures(
         points=_points(ground.raw["G"]) if count else np.zeros(0, dtype=np.float32),
         green=share(green),
         dry=share(dry),
-        bright=share(light > _BRIGHT),
-        dark=share(light < _DARK),
-        rough=share(spread > _ROUGH),
-        smooth=share(spread < _SMOOTH),
+        bright=share(seen > _BRIGHT[photograph], known),
+        dark=share(seen < _DARK[photograph], known),
+        rough=share(spread > _ROUGH[photograph], known),
+        smooth=share(spread < _SMOOTH[photograph], known),
         flaws=flaws,
         level=ground.level,
     )

@@ -32,7 +32,7 @@ __all__ = ["FULL", "QUICK", "YOURS", "Bench", "Cell", "Plan", "run_labels"]
 YOURS = "yours"
 """The user's labels among the methods."""
 
-_VERSION = 4
+_VERSION = 5
 _MAKERS = ("analytic", "limits", "methods", "networks", "shown", "tiles", "units", "words")
 
 
@@ -56,13 +56,13 @@ class Plan:
 
 
 FULL = Plan(
-    networks=(("clean", 20), ("clean", 21), ("haze", 20), ("haze", 21)),
-    analytic=(("delmarva", 20), ("delmarva", 21)),
+    networks=(("clean", 30), ("clean", 31), ("haze", 30), ("haze", 31)),
+    analytic=(("delmarva", 30), ("delmarva", 31)),
     hidden=("layer3", "layer4"),
     tiles=1000,
     draws=200,
 )
-"""What the document is made from. Anything was set on seeds 0 to 3 and the scene brandenburg; 10 and 11 were looked at once."""
+"""What the document is made from. Rules were set on brandenburg with seeds 0 to 3; 10, 11, 20 and 21 were looked at once each."""
 
 QUICK = Plan(networks=(("clean", 3),), analytic=(("brandenburg", 3),), hidden=("layer4",), tiles=900, draws=30)
 """A look in a few minutes; too few units for a claim."""
@@ -84,6 +84,7 @@ class Cell:
         ungraded: method -> scores of hidden units, r alone, where presence asks whether, not how much.
         galleries: key of :data:`geoaudit.bench.labels_shown.GALLERIES` -> method -> activation rate on these images.
         ceilings: the same keys -> as ``ceiling``, where images are real.
+        firing: ``tiles`` and ``windows`` -> activation rate of statements chosen for nothing but a high one.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Cell:
     ungraded: Mapping[str, LabelScores] = field(default_factory=dict)
     galleries: Mapping[str, Mapping[str, LabelScores]] = field(default_factory=dict)
     ceilings: Mapping[str, float] = field(default_factory=dict)
+    firing: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +181,7 @@ def _network_cell(
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
     cell = Cell(
         case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded,
-        fit.galleries, fit.ceilings,
+        fit.galleries, fit.ceilings, fit.firing,
     )  # fmt: skip
     _save(file, key, cell)
     return cell
@@ -239,7 +241,9 @@ def _save(file: Path, key: str, cell: Cell) -> None:
         "galleries": {
             name: {key: listed(scores) for key, scores in kept.items()} for name, kept in cell.galleries.items()
         },
-        "ceilings": {name: _number(value) for name, value in cell.ceilings.items()},
+        **{
+            name: {key: _number(value) for key, value in getattr(cell, name).items()} for name in ("ceilings", "firing")
+        },
         "examples": cell.examples,
         "ceiling": _plain(np.array([cell.ceiling]))[0],
         "sanity": [asdict(result) for result in cell.sanity],
@@ -289,7 +293,7 @@ def _load(file: Path, key: str) -> Cell | None:
         {key: scores(kept) for key, kept in content["limits"].items()},
         {key: scores(kept) for key, kept in content["ungraded"].items()},
         {name: {key: scores(part) for key, part in kept.items()} for name, kept in content["galleries"].items()},
-        {name: float(_floats([value])[0]) for name, value in content["ceilings"].items()},
+        *({key: float(_floats([value])[0]) for key, value in content[name].items()} for name in ("ceilings", "firing")),
     )
 
 

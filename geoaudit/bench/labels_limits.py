@@ -10,7 +10,7 @@ the share of a tile where a band, an index or the texture of one lies beyond a l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from dnd_core.benching import LabelScores, score_labels
 from dnd_core.presence import CaptionIndex
 from dnd_core.scoring import pearson_matrix
+from geoaudit.bench.labels_shown import SHOWN
 
 if TYPE_CHECKING:
     from dnd_core.protocols import TextEncoder
 
-__all__ = ["LIMITS", "best_statements", "limits", "phrase_extents", "plain_measures", "weighted_sums"]
+__all__ = [
+    "LIMITS", "best_statements", "firing_statements", "limits", "phrase_extents", "plain_measures", "told", "weighted_sums",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
@@ -86,16 +89,53 @@ def best_statements(activations: NDArray[np.floating], extents: Floats, other: F
         (M, U) in [0, 1].
     """
     units = np.asarray(activations, dtype=np.float64)
-    best = np.full(units.shape[1], -np.inf)
-    found = np.zeros((len(other), units.shape[1]))
+    return told(other, _search(extents, units.shape[1], lambda table: pearson_matrix(units, table)))
+
+
+def firing_statements(
+    activations: NDArray[np.floating], thresholds: NDArray[np.floating], extents: Floats
+) -> NDArray[np.int64]:
+    """Of the same statements, the ones of which most of the tiles that show them best make each unit fire.
+
+    Args:
+        activations: (N, U).
+        thresholds: (U,) activation that counts as firing.
+        extents: (N, P) of the phrases on the same tiles.
+
+    Returns:
+        (U, 2), for :func:`told`. Among equals the statement that follows the unit better is taken.
+    """
+    units = np.asarray(activations, dtype=np.float64)
+    fires = (units > np.asarray(thresholds)).astype(np.float64)
+
+    def rate(table: Floats) -> Floats:
+        shown = np.argsort(-table, axis=0, kind="stable")[:SHOWN]
+        share = fires[shown].mean(axis=0).T
+        return np.asarray(share + 0.5 / len(shown) * pearson_matrix(units, table))
+
+    return _search(extents, units.shape[1], rate)
+
+
+def told(table: Floats, statements: NDArray[np.int64]) -> Floats:
+    """(M, U) how much each unit's statement is there, of phrases whose extents are ``table`` (M, P)."""
+    found = np.zeros((len(table), len(statements)))
+    for phrase in np.unique(statements[:, 0]):
+        own = np.flatnonzero(statements[:, 0] == phrase)
+        found[:, own] = _statements(table, int(phrase))[:, statements[own, 1]]
+    return found
+
+
+def _search(extents: Floats, units: int, score: Callable[[Floats], Floats]) -> NDArray[np.int64]:
+    """(U, 2): phrase and column of :func:`_statements` with the best score; ``score`` gives (U, J) of (N, J)."""
+    best = np.full(units, -np.inf)
+    found = np.zeros((units, 2), dtype=np.int64)
     for phrase in range(extents.shape[1]):
-        told, elsewhere = (_statements(table, phrase) for table in (extents, other))
-        r = pearson_matrix(units, told)
-        place, value = r.argmax(axis=1), r.max(axis=1)
+        values = score(_statements(extents, phrase))
+        place, value = values.argmax(axis=1), values.max(axis=1)
         # Most statements are met twice; rounding must not decide which of two equal ones is kept.
-        better = np.flatnonzero(value > best + 1e-9)
+        better = value > best + 1e-9
         best[better] = value[better]
-        found[:, better] = elsewhere[:, place[better]]
+        found[better, 0], found[better, 1] = phrase, place[better]
     return found
 
 

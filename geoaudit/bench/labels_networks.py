@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity
 from dnd_core.errors import ConfigError
 from dnd_core.images import ImageSet, Subset
 from dnd_core.types import UnitId
-from geoaudit.bench.labels_limits import limits, plain_measures
+from geoaudit.bench.labels_limits import firing_statements, limits, phrase_extents, plain_measures, told
 from geoaudit.bench.labels_methods import DND, OURS, Case, Labels
-from geoaudit.bench.labels_shown import most_possible, rates_of_exaggerated, rates_of_shown, show
+from geoaudit.bench.labels_shown import most_possible, rate_of_best, rates_of_exaggerated, rates_of_shown, show
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
 
@@ -46,6 +46,7 @@ class Fit:
             it; of ours and DnD.
         galleries: key of :data:`geoaudit.bench.labels_shown.GALLERIES` -> method -> activation rate on these.
         ceilings: the same keys -> as ``ceiling``, where images are real.
+        firing: ``tiles`` and ``windows`` -> mean activation rate of statements chosen for nothing but a high one.
     """
 
     scores: Mapping[str, LabelScores]
@@ -57,6 +58,7 @@ class Fit:
     ungraded: Mapping[str, LabelScores]
     galleries: Mapping[str, Mapping[str, LabelScores]]
     ceilings: Mapping[str, float]
+    firing: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +233,24 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         )
     explaining = np.setdiff1d(np.arange(len(case.probe)), case.held_out)
     probed = {info.name: labels.run.activations(info.name)[explaining] for info in labels.run.layers}
+    studied = np.stack([probed[unit.layer][:, unit.index] for unit in columns], axis=1)
+    spoken, ground = _captions(case.probe, explaining.tolist(), captioner), case.probe.pixels(explaining.tolist())
+    measures = plain_measures(ground, tiles.pixels(range(len(tiles))), case.probe.channels)
     reach = limits(
-        np.stack([probed[unit.layer][:, unit.index] for unit in columns], axis=1),
-        activations,
-        (_captions(case.probe, explaining.tolist(), captioner), captions),
-        encoder,
-        plain_measures(case.probe.pixels(explaining.tolist()), tiles.pixels(range(len(tiles))), case.probe.channels),
-        blocks=blocks,
-        draws=draws,
-        seed=case.seed,
+        studied, activations, (spoken, captions), encoder, measures, blocks=blocks, draws=draws, seed=case.seed
     )
-    galleries, ceilings = _galleries(case, labels, columns, said_of, thresholds, captioner, encoder, draws)
+    phrases = phrase_extents(spoken, captions, encoder)
+    here, there_too = (np.concatenate(both, axis=1) for both in zip(phrases, measures, strict=True))
+    firing = firing_statements(studied, thresholds, here)
+
+    def fired_by_words(captions: Sequence[str], pixels: NDArray[np.float32], fired: NDArray[np.float32]) -> float:
+        """Rate of the statements chosen for it on other images."""
+        parts = phrase_extents(spoken, captions, encoder)[1], plain_measures(ground, pixels, case.probe.channels)[1]
+        return rate_of_best(told(np.concatenate(parts, axis=1), firing), fired, thresholds)
+
+    galleries, ceilings, on_windows = _galleries(
+        case, labels, columns, said_of, thresholds, captioner, encoder, draws, fired_by_words
+    )
     return Fit(
         scores,
         examples,
@@ -252,6 +261,7 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         ungraded,
         galleries,
         ceilings,
+        {"tiles": rate_of_best(told(there_too, firing), activations, thresholds), "windows": on_windows},
     )
 
 
@@ -264,8 +274,9 @@ def _galleries(
     captioner: CachedCaptioner,
     encoder: SentenceEncoder,
     draws: int,
-) -> tuple[dict[str, dict[str, LabelScores]], dict[str, float]]:
-    """Activation rates on other images than the evaluation's tiles, and what is possible there."""
+    rate: Callable[[Sequence[str], NDArray[np.float32], NDArray[np.float32]], float],
+) -> tuple[dict[str, dict[str, LabelScores]], dict[str, float], float]:
+    """Activation rates on other images than the evaluation's tiles, what is possible there, and ``rate`` on windows."""
     from dnd_core.probing import activate
     from dnd_core.windows import Windows
 
@@ -287,7 +298,7 @@ def _galleries(
     galleries["exaggerated"] = rates_of_exaggerated(
         said, pixels, thresholds, chosen, usual, fire, draws=draws, seed=case.seed
     )
-    return galleries, ceilings
+    return galleries, ceilings, rate(captions, pixels, fired)
 
 
 def _captions(tiles: ImageSet, rows: Sequence[int], captioner: CachedCaptioner) -> list[str]:

@@ -18,7 +18,10 @@ from dnd_core.benching import LabelScores, secondary
 if TYPE_CHECKING:
     from dnd_core.protocols import TextEncoder
 
-__all__ = ["GALLERIES", "SHOWN", "exaggerate", "most_possible", "rates_of_exaggerated", "rates_of_shown", "show"]
+__all__ = [
+    "GALLERIES", "SHOWN", "exaggerate", "most_possible", "rate_of_best", "rates_of_exaggerated",
+    "rates_of_shown", "show",
+]  # fmt: skip
 
 SHOWN = 10
 """Concept images of a label (Q of the paper)."""
@@ -155,7 +158,20 @@ def rates_of_exaggerated(
     return rates_of_shown(said, table, thresholds, rows, draws=draws, seed=seed)
 
 
+def rate_of_best(
+    presence: NDArray[np.floating], activations: NDArray[np.floating], thresholds: NDArray[np.floating]
+) -> float:
+    """Mean activation rate on the images that show what is said of each unit most.
+
+    Args:
+        presence: (N, U) how much of it each image shows; earlier images first among equals.
+        activations: (N, U) on the same images.
+        thresholds: (U,) activation that counts as firing.
+    """
+    shown = np.argsort(-np.asarray(presence), axis=0, kind="stable")[:SHOWN]
+    return float((np.take_along_axis(np.asarray(activations), shown, axis=0) > np.asarray(thresholds)).mean())
+
+
 def most_possible(activations: NDArray[np.floating], thresholds: NDArray[np.floating]) -> float:
     """Mean activation rate if every unit were shown the tiles it fires on most: no choice of these tiles can do better."""
-    best = np.sort(np.asarray(activations), axis=0)[::-1][:SHOWN]
-    return float((best > np.asarray(thresholds)).mean())
+    return rate_of_best(activations, activations, thresholds)
