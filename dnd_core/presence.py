@@ -229,11 +229,7 @@ class CaptionIndex:
         return indices, weights
 
     def _overlap(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(P, D) share of a part's words that a clause contains, in [0, 1]; the last word, the noun, counts double.
-
-        A clause that lacks some of them counts for less the more it says instead: "bright areas" are no "dark areas",
-        while "areas" might be.
-        """
+        """(P, D) share of a part's words that a clause contains, in [0, 1]; the last word, the noun, counts double."""
         wanted = np.zeros((len(texts), len(self._vocabulary)), dtype=np.float32)
         total = np.zeros((len(texts), 1), dtype=np.float32)
         for row, text in enumerate(texts):
@@ -243,9 +239,7 @@ class CaptionIndex:
                 total[row] += weight
                 if word in self._vocabulary:
                     wanted[row, self._vocabulary[word]] = weight
-        shared = np.asarray(wanted @ self._incidence / np.maximum(total, 1), dtype=np.float32)
-        asked_for = (wanted > 0).astype(np.float32) @ self._incidence / np.maximum(self._incidence.sum(axis=0), 1)
-        return np.asarray(np.where(shared < 1, shared * asked_for, shared), dtype=np.float32)
+        return np.asarray(wanted @ self._incidence / np.maximum(total, 1), dtype=np.float32)
 
     def presence(self, concepts: Sequence[str]) -> NDArray[np.float32]:
         """(T, N) float32 in [0, 1]: how far each caption says that each concept is there."""

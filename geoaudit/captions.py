@@ -168,9 +168,10 @@ def _structure(m: SatelliteMeasures, index: int) -> list[Phrase]:
         said.append(Phrase(f"a narrow {tone} {along} line", 0.3 + 0.2 * min(float(m.line[index]), 1.0)))
     if m.points[index] >= 0.9 and not striped:
         said.append(Phrase("many bright points" if m.points[index] > 5 else "a few bright points", 0.45))
-    for word, share in (("rough", float(m.rough[index])), ("smooth", float(m.smooth[index]))):
-        if share >= 0.12:
-            said.append(Phrase(f"{word} texture {extent(share)}", 0.25 + 0.4 * share))
+    # Nothing strikes the eye less than what is smooth.
+    for word, share, least, weight in (("rough", m.rough[index], 0.12, 0.4), ("smooth", m.smooth[index], 0.4, 0.25)):
+        if share >= least:
+            said.append(Phrase(f"{word} texture {extent(float(share))}", 0.25 + weight * float(share)))
     if m.patches[index] >= 5 and m.cover[index].max() < 0.6:
         said.append(Phrase("a patchwork of small pieces", 0.35))
     if contrast < 3.5:

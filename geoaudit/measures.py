@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 # Luminance as it is seen and its standard deviation in 3 x 3 pixels: reflectance, and display values of photographs.
 _BRIGHT, _DARK = {False: 0.11, True: 0.63}, {False: 0.055, True: 0.22}
-_ROUGH, _SMOOTH = {False: 0.01, True: 0.05}, {False: 0.002, True: 0.015}
+_ROUGH, _SMOOTH = {False: 0.01, True: 0.05}, {False: 0.0015, True: 0.015}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from geoaudit import bundled
 from geoaudit.agreement import ARTEFACT_WORDS, artefact_agreement, as_images, cover_agreement
 from geoaudit.bands import SENTINEL2
 from geoaudit.captions import SatelliteCaptioner, extent, measures
-from geoaudit.cover import COVERS, classify, clear, level_of
+from geoaudit.cover import COVERS, classify, clear, level_of, luminance
 from geoaudit.flaws import find_flaws
 from geoaudit.perturb import paint
 from geoaudit.scenes import open_scene
@@ -191,6 +191,51 @@ def test_structure_points_lines_and_straight_edges() -> None:
         crossed[0, [1, 2, 3], step, min(step, SIZE - 1)] += 0.15
     assert "a narrow bright diagonal line" in say(crossed)
     assert "smooth texture" in say(tile("water"))
+
+
+def test_tone_and_texture_are_the_grounds_and_not_the_renderings() -> None:
+    """Two scenes are stretched differently for the eye; their reflectance is the same, and so are the words."""
+    pixels, _ = chips()
+    plain = as_images(pixels[:30], SENTINEL2)
+    stretched = [ProbeImage(i.pixels, (i.rgb // 4), SENTINEL2) for i in plain]
+    words = ("bright areas", "dark areas", "rough texture", "smooth texture")
+    told = []
+    for images in (plain, stretched):
+        said = [clauses(caption) for caption in SatelliteCaptioner(limit=30).caption(images)]
+        told.append([[(c.content, c.amount) for c in some if c.content in words] for some in said])
+    assert told[0] == told[1]
+    assert {content for some in told[0] for content, _ in some} == set(words)
+    # The same ground, from orbit and at the surface.
+    for cover, words_of_it in (("sand", "bright areas"), ("water", "dark areas")):
+        assert words_of_it in say(tile(cover))
+        assert words_of_it in say(tile(cover, toa=False), level="surface")
+
+
+def test_luminance_is_what_is_seen_less_clear_air() -> None:
+    grey = np.full((2, 13, 8, 8), 0.2, np.float32)
+    known = np.ones((2, 8, 8), bool)
+    np.testing.assert_allclose(luminance(grey, SENTINEL2, known, "surface"), 0.2, rtol=1e-5)
+    air = 0.2126 * 0.02 + 0.7152 * 0.04 + 0.0722 * 0.075
+    np.testing.assert_allclose(luminance(grey, SENTINEL2, known, "toa"), 0.2 - air, rtol=1e-5)
+    grey[1, :, :4], known[1, :4] = np.nan, False
+    np.testing.assert_allclose(luminance(grey, SENTINEL2, known, "surface"), 0.2, rtol=1e-5)
+
+
+def test_a_frame_is_dark_and_so_is_a_little_of_a_tile() -> None:
+    ground = tile("bare soil")
+    framed = measures(paint("border", ground, SENTINEL2, 0.8, 3), SENTINEL2)
+    assert framed.flaws.frame[0] > 0.25
+    assert framed.dark[0] == pytest.approx(1 - ((SIZE - 4) / SIZE) ** 2, abs=0.01)
+    assert measures(ground, SENTINEL2).dark[0] == 0
+    assert measures(paint("wedge", ground, SENTINEL2, 1.0, 3), SENTINEL2).dark[0] == 0  # nothing is seen there
+    assert "dark areas over a third of the tile" in say(tile("water", "sand", "sand", "sand"))
+
+
+def test_bright_dry_ground_under_haze_is_no_cloud() -> None:
+    for seed in range(5):
+        hazy = paint("haze", tile("bare soil", seed=seed) * np.float32(1.3), SENTINEL2, 0.6, seed)
+        assert "cloud" not in say(hazy), seed
+        assert "cloud" in say(paint("cloud", tile("bare soil", seed=seed), SENTINEL2, 1.0, seed)), seed
 
 
 def test_same_words_alone_in_company_and_for_a_crop_of_the_same_cover() -> None:

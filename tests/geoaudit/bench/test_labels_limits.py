@@ -9,12 +9,21 @@ from geoaudit.bands import SENTINEL2
 from geoaudit.bench.labels_limits import (
     LIMITS,
     best_statements,
+    firing_statements,
     limits,
     phrase_extents,
     plain_measures,
+    told,
     weighted_sums,
 )
-from geoaudit.bench.labels_shown import exaggerate, most_possible, rates_of_exaggerated, rates_of_shown, show
+from geoaudit.bench.labels_shown import (
+    exaggerate,
+    most_possible,
+    rate_of_best,
+    rates_of_exaggerated,
+    rates_of_shown,
+    show,
+)
 
 
 def statements(x):
@@ -33,6 +42,28 @@ def test_the_statement_a_unit_computes_is_found_and_told_on_other_tiles():
 def test_a_unit_that_never_changes_gets_some_statement_and_no_failure():
     seen = np.random.default_rng(0).random((20, 3))
     assert np.isfinite(best_statements(np.zeros((20, 2)), seen, seen)).all()
+
+
+def test_statements_chosen_to_fire_a_unit_show_the_tiles_it_fires_on():
+    """A unit that follows one phrase at large and fires on another: each choice finds what it asks for."""
+    rng = np.random.default_rng(2)
+    seen, unseen = rng.random((200, 4)), rng.random((200, 4))
+    units = [np.column_stack([5 * x[:, 0] + 9 * (x[:, 2] > 0.95), statements(x)[:, 2]]) for x in (seen, unseen)]
+    bars = np.percentile(units[0], 95, axis=0)
+    chosen = firing_statements(units[0], bars, seen)
+    rates = [
+        [rate_of_best(table, units[1][:, [unit]], bars[[unit]]) for unit, table in enumerate(tables.T[:, :, None])]
+        for tables in (told(unseen, chosen), best_statements(units[0], seen, unseen))
+    ]
+    assert rates[0][0] > 0.8 > 0.6 > rates[1][0]
+    assert rates[0][1] > 0.8
+    np.testing.assert_allclose(told(unseen, chosen)[:, 1], statements(unseen)[:, 2])
+
+
+def test_rates_of_best_are_of_the_ten_images_that_show_most():
+    fires = np.arange(40)[:, None] >= 35
+    assert rate_of_best(np.arange(40)[:, None], fires, np.array([0.5])) == 0.5
+    assert rate_of_best(-np.arange(40)[:, None], fires, np.array([0.5])) == 0
 
 
 AMOUNTS = ("a little", "a third", "half", "most")

@@ -67,6 +67,7 @@ def small_bench():
         ungraded,
         galleries,
         {"wider": 0.8, "windows": 0.9},
+        {"tiles": 0.11, "windows": 0.55},
     )
     analytic = Cell("analytic-x-1", {}, {}, float("nan"), sanity, {}, tuple(recoveries))
     return Bench(Plan((("clean", 1),), (("x", 1),), ("layer4",), 100, 5), (network, analytic), tuple(METHODS))
@@ -113,6 +114,7 @@ def test_tables_are_written_and_labels_in_them_stay_text(tmp_path):
         "higher rate on the evaluation's tiles than **0.30**, with the pool's tiles too **0.80**, with windows **0.90**"
         in page
     )
+    assert "reach **0.11** on the evaluation's tiles and **0.55** on windows" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| ours |") and "0.210" in line]
     assert line.endswith("| 0.210 [0.210, 0.210] | 0.320 [0.320, 0.320] | 0.430 [0.430, 0.430] |")
     (row,) = [row for row in csv.DictReader(files[0].read_text().splitlines()) if row["method"] == OURS]
