@@ -33,7 +33,7 @@ YOURS = "yours"
 """The user's labels among the methods."""
 
 _VERSION = 5
-_MAKERS = ("analytic", "limits", "methods", "networks", "shown", "tiles", "units", "words")
+_MAKERS = ("analytic", "hidden", "limits", "methods", "networks", "shown", "tiles", "units", "words")
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,10 @@ def _network_cell(
         yours = tuple(mine.get(unit, ()) for unit in said.units)
         said = replace(said, said={**said.said, YOURS: yours})
     fit = fit_of(case, said, captioner, encoder, draws=plan.draws)
+    seen, rates = fit.simulated, fit.rates
     cell = Cell(
-        case.name, fit.scores, fit.examples, fit.ceiling, fit.sanity, fit.outputs, (), fit.limits, fit.ungraded,
-        fit.galleries, fit.ceilings, fit.firing,
+        case.name, seen.scores, seen.examples, rates.ceiling, fit.sanity, fit.outputs, (), fit.limits, seen.ungraded,
+        rates.galleries, rates.ceilings, rates.firing,
     )  # fmt: skip
     _save(file, key, cell)
     return cell

@@ -32,9 +32,12 @@ def labels_bench(
     from dnd_core.progress import ProgressReport
     from geoaudit.bench.labels import FULL, QUICK, run_labels, summary
     from geoaudit.bench.labels_report import markdown, write_document, write_results
+    from geoaudit.marks import parts_of
 
     if docs is not None and (quick or labels is not None):
         raise ConfigError("--docs is for the full bench alone: leave out --quick and --labels")
+    if docs is not None:
+        parts_of(docs / "bench-labels.md", "bench")
     with ProgressReport(quiet) as progress:
         bench = run_labels(out, QUICK if quick else FULL, labels, progress=progress)
     command = "geoaudit bench labels" + (" --quick" if quick else "") + (" --labels CSV" if labels else "")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity_tests, score_labels
+from dnd_core.benching import CachedCaptioner, LabelScores, SanityResult, sanity_tests
 from dnd_core.errors import ConfigError
-from dnd_core.images import ImageSet, Subset
+from dnd_core.images import Subset
 from dnd_core.types import UnitId
-from geoaudit.bench.labels_limits import firing_statements, limits, phrase_extents, plain_measures, told
-from geoaudit.bench.labels_methods import DND, OURS, Case, Labels
-from geoaudit.bench.labels_shown import most_possible, rate_of_best, rates_of_exaggerated, rates_of_shown, show
+from geoaudit.bench.labels_hidden import OUTPUT, HiddenUnits, Rates, Simulated
+from geoaudit.bench.labels_methods import Case, Labels
 from geoaudit.bench.labels_tiles import INDEX_MASKS, index_masks, parts
 from geoaudit.definitions import definition_of, stated
 
@@ -27,38 +25,25 @@ if TYPE_CHECKING:
 __all__ = ["HIDDEN", "Fit", "OutputMatch", "bundled_case", "fit_of", "match_outputs", "read_labels"]
 
 HIDDEN = ("layer3", "layer4")
-OUTPUT = "output"
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How well every method's labels fit a network's hidden units on tiles that no method saw.
+    """How well every method's labels fit a network on tiles that no method saw.
 
     Attributes:
-        scores: method -> scores of the hidden units.
-        examples: method -> (unit, label, r) of every hidden unit that has a label.
-        ceiling: mean activation rate that the tiles each unit fires on most would reach: no choice of real tiles by any
-            label can do better.
+        simulated: scores of the hidden units.
+        rates: activation rates of the hidden units, by what labels are shown on.
+        limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
         sanity: the sanity tests of every measure on the output units, whose classes are known.
         outputs: method -> match of output labels with classes.
-        limits: how well hidden units can be followed in the captions' phrases at all, with r alone.
-        ungraded: method -> scores of hidden units, r alone, where presence asks whether a thing is there, not how much of
-            it; of ours and DnD.
-        galleries: key of :data:`geoaudit.bench.labels_shown.GALLERIES` -> method -> activation rate on these.
-        ceilings: the same keys -> as ``ceiling``, where images are real.
-        firing: ``tiles`` and ``windows`` -> mean activation rate of statements chosen for nothing but a high one.
     """
 
-    scores: Mapping[str, LabelScores]
-    examples: Mapping[str, tuple[tuple[str, str, float], ...]]
-    ceiling: float
+    simulated: Simulated
+    rates: Rates
+    limits: Mapping[str, LabelScores]
     sanity: tuple[SanityResult, ...]
     outputs: Mapping[str, OutputMatch]
-    limits: Mapping[str, LabelScores]
-    ungraded: Mapping[str, LabelScores]
-    galleries: Mapping[str, Mapping[str, LabelScores]]
-    ceilings: Mapping[str, float]
-    firing: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,133 +170,19 @@ def fit_of(case: Case, labels: Labels, captioner: CachedCaptioner, encoder: Sent
         encoder: compares labels with what it says.
         draws: bootstrap draws.
     """
-    from dnd_core.presence import CaptionIndex
+    hidden = HiddenUnits(case, labels, captioner, encoder, draws)
+    outputs = {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()}
+    return Fit(hidden.simulate(), hidden.rates(), hidden.limits(), _sanity(case, labels), outputs)
+
+
+def _sanity(case: Case, labels: Labels) -> tuple[SanityResult, ...]:
+    """On the output units, whose classes are known on the evaluation's tiles."""
     from dnd_core.probing import activate
 
-    tiles = case.evaluation
-    captions = _captions(tiles, range(len(tiles)), captioner)
-    fired = activate(case.network, labels.run.layers, tiles.pixels(range(len(tiles))))
-    hidden = [place for place, unit in enumerate(labels.units) if unit.layer != OUTPUT]
-    columns = [labels.units[place] for place in hidden]
-    activations = np.stack([fired[unit.layer][:, unit.index] for unit in columns], axis=1)
-    bars = {info.name: np.percentile(labels.run.activations(info.name), 99, axis=0) for info in labels.run.layers}
-    thresholds = np.array([bars[unit.layer][unit.index] for unit in columns])
-    distinct = sorted({label for said in labels.said.values() for some in said for label in some})
-    row = {label: number for number, label in enumerate(distinct)}
-    presence = CaptionIndex(captions, encoder, amounts=True).presence(distinct)
-    whether = CaptionIndex(captions, encoder).presence(distinct)
-    said_of = {method: [said[place] for place in hidden] for method, said in labels.said.items()}
-    best = show(list(said_of.values()), captions, encoder)
-    blocks = tiles.blocks
-    scores, examples, ungraded = {}, {}, {}
-    for method, mine in said_of.items():
-        has = np.array([bool(some) for some in mine])
-        there, plainly = np.zeros(activations.shape), np.zeros(activations.shape)
-        shown: list[NDArray[np.float32]] = []
-        for unit, some in enumerate(mine):
-            if some:
-                rows = [row[label] for label in some]
-                there[:, unit], plainly[:, unit] = presence[rows].max(axis=0), whether[rows].max(axis=0)
-            shown.append(activations[best[some], unit])
-        scores[method] = score_labels(
-            activations,
-            there,
-            has,
-            shown=shown,
-            thresholds=thresholds,
-            blocks=blocks,
-            draws=draws,
-            seed=case.seed,
-        )
-        if method in (OURS, DND):
-            found = score_labels(activations, plainly, has, blocks=blocks, draws=draws, seed=case.seed)
-            ungraded[method] = found.only("r")
-        examples[method] = tuple(
-            (str(unit), "; ".join(some), float(r))
-            for unit, some, r in zip(columns, mine, scores[method].units["r"], strict=True)
-            if some
-        )
-    explaining = np.setdiff1d(np.arange(len(case.probe)), case.held_out)
-    probed = {info.name: labels.run.activations(info.name)[explaining] for info in labels.run.layers}
-    studied = np.stack([probed[unit.layer][:, unit.index] for unit in columns], axis=1)
-    spoken, ground = _captions(case.probe, explaining.tolist(), captioner), case.probe.pixels(explaining.tolist())
-    measures = plain_measures(ground, tiles.pixels(range(len(tiles))), case.probe.channels)
-    reach = limits(
-        studied, activations, (spoken, captions), encoder, measures, blocks=blocks, draws=draws, seed=case.seed
-    )
-    phrases = phrase_extents(spoken, captions, encoder)
-    here, there_too = (np.concatenate(both, axis=1) for both in zip(phrases, measures, strict=True))
-    firing = firing_statements(studied, thresholds, here)
-
-    def fired_by_words(captions: Sequence[str], pixels: NDArray[np.float32], fired: NDArray[np.float32]) -> float:
-        """Rate of the statements chosen for it on other images."""
-        parts = phrase_extents(spoken, captions, encoder)[1], plain_measures(ground, pixels, case.probe.channels)[1]
-        return rate_of_best(told(np.concatenate(parts, axis=1), firing), fired, thresholds)
-
-    galleries, ceilings, on_windows = _galleries(
-        case, labels, columns, said_of, thresholds, captioner, encoder, draws, fired_by_words
-    )
-    return Fit(
-        scores,
-        examples,
-        most_possible(activations, thresholds),
-        _sanity(case, fired, tiles),
-        {method: match_outputs(case, labels, said, encoder) for method, said in labels.said.items()},
-        reach,
-        ungraded,
-        galleries,
-        ceilings,
-        {"tiles": rate_of_best(told(there_too, firing), activations, thresholds), "windows": on_windows},
-    )
-
-
-def _galleries(
-    case: Case,
-    labels: Labels,
-    columns: Sequence[UnitId],
-    said: Mapping[str, Sequence[tuple[str, ...]]],
-    thresholds: NDArray[np.floating],
-    captioner: CachedCaptioner,
-    encoder: SentenceEncoder,
-    draws: int,
-    rate: Callable[[Sequence[str], NDArray[np.float32], NDArray[np.float32]], float],
-) -> tuple[dict[str, dict[str, LabelScores]], dict[str, float], float]:
-    """Activation rates on other images than the evaluation's tiles, what is possible there, and ``rate`` on windows."""
-    from dnd_core.probing import activate
-    from dnd_core.windows import Windows
-
-    def fire(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = activate(case.network, labels.run.layers, pixels)
-        return np.stack([found[unit.layer][:, unit.index] for unit in columns], axis=1)
-
-    galleries, ceilings = {}, {}
-    sources: dict[str, ImageSet] = {"wider": case.wider or case.evaluation, "windows": Windows(case.evaluation)}
-    for key, images in sources.items():
-        captions = _captions(images, range(len(images)), captioner)
-        pixels = images.pixels(range(len(images)))
-        fired = fire(pixels)
-        chosen = show(list(said.values()), captions, encoder)
-        galleries[key] = rates_of_shown(said, fired, thresholds, chosen, draws=draws, seed=case.seed)
-        ceilings[key] = most_possible(fired, thresholds)
-    # Windows come last: what is exaggerated are the windows chosen there.
-    usual = pixels[: len(case.evaluation)]
-    galleries["exaggerated"] = rates_of_exaggerated(
-        said, pixels, thresholds, chosen, usual, fire, draws=draws, seed=case.seed
-    )
-    return galleries, ceilings, rate(captions, pixels, fired)
-
-
-def _captions(tiles: ImageSet, rows: Sequence[int], captioner: CachedCaptioner) -> list[str]:
-    made: list[str] = []
-    for first in range(0, len(rows), 64):
-        made += captioner.caption([tiles[row] for row in rows[first : first + 64]])
-    return made
-
-
-def _sanity(case: Case, fired: Mapping[str, NDArray[np.float32]], tiles: Any) -> tuple[SanityResult, ...]:
-    names = case.network.class_names
-    truth = np.stack([tiles.labels == number for number in range(len(names))], axis=1)
-    return tuple(sanity_tests(fired[OUTPUT], truth, seed=case.seed))
+    tiles: Any = case.evaluation
+    fired = activate(case.network, labels.run.layers, tiles.pixels(range(len(tiles))))[OUTPUT]
+    truth = np.stack([tiles.labels == number for number in range(len(case.network.class_names))], axis=1)
+    return tuple(sanity_tests(fired, truth, seed=case.seed))
 
 
 def match_outputs(case: Case, labels: Labels, said: Sequence[tuple[str, ...]], encoder: SentenceEncoder) -> OutputMatch:

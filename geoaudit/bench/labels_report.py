@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dnd_core.benching import PRIMARY, SECONDARY, TESTS, Estimate, SanityResult, estimate
-from dnd_core.errors import StoreError
 from dnd_core.store import write_atomic
 from geoaudit.bench.labels import YOURS, Bench, summary
 from geoaudit.bench.labels_analytic import SAME, rates
@@ -18,6 +17,7 @@ from geoaudit.bench.labels_limits import LIMITS
 from geoaudit.bench.labels_methods import DND, OURS
 from geoaudit.bench.labels_shown import GALLERIES
 from geoaudit.bench.labels_tables import as_csv, figure, in_cell, interval, table
+from geoaudit.marks import put_between
 
 __all__ = ["EXPECTED", "write_document", "write_results"]
 
@@ -35,8 +35,6 @@ EXPECTED: tuple[tuple[str, str, float, bool], ...] = (
     ("output_match", "output units whose label is nearest to their class's definition (clean)", 0.9, True),
 )
 """Key of the last line, its words, what was expected of it, and whether more is better."""
-
-_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def write_results(bench: Bench, out: Path) -> list[Path]:
@@ -83,14 +81,7 @@ def write_document(bench: Bench, out: Path, docs: Path, command: str) -> list[Pa
         StoreError: the document is not there or has no marks.
     """
     page = docs / "bench-labels.md"
-    if not page.is_file():
-        raise StoreError(f"{page} is not there: --docs wants the documentation's folder of a checkout")
-    text = page.read_text(encoding="utf-8")
-    if text.count(_BEGIN) != 1 or text.count(_END) != 1 or text.index(_BEGIN) > text.index(_END):
-        raise StoreError(f"{page} has no part between {_BEGIN} and {_END} that tables could be put into")
-    head, rest = text.split(_BEGIN)
-    tail = rest.split(_END)[1]
-    write_atomic(page, f"{head}{_BEGIN}\n{markdown(bench, command)}\n{_END}{tail}")
+    put_between(page, "bench", markdown(bench, command))
     written = [page]
     for name in ("bench-labels-fit.png", "bench-labels-recovery.png"):
         write_atomic(docs / "images" / name, (out / name).read_bytes())

@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dnd_core.errors import ConfigError
+from geoaudit.marks import parts_of
 
 if TYPE_CHECKING:
     from dnd_core.config import DescribeConfig
 
 __all__ = ["eurosat", "tile2vec"]
+
+# What --docs writes of which bundled study: command, marks, pictures, and how deep the headings go.
+_DOCUMENTED: dict[tuple[str, bool], tuple[str, str, tuple[str, ...], int]] = {
+    ("haze", False): ("geoaudit study eurosat", "study", ("words", "pruning"), 1),
+    ("clean", True): ("geoaudit study eurosat --model clean --unverified", "clean", (), 2),
+}
 
 
 def eurosat(
@@ -27,6 +34,7 @@ def eurosat(
     keep_weights: bool = False,
     seed: int = 0,
     resume: bool = False,
+    docs: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Prune a classifier's units by words in their labels and measure what accuracy is left (paper section 5).
@@ -49,8 +57,14 @@ def eurosat(
         keep_weights: write the pruned weights of each selection.
         seed: decides every random draw.
         resume: go on with the run in ``out``; recompute only what changed.
+        docs: documentation folder of a checkout whose study-eurosat.md gets the tables and pictures.
         quiet: no progress.
     """
+    plain = (root, checkpoint, config, layers, words, draws, seed) == (None, None, None, "", "", 50, 0)
+    if docs is not None and not (plain and (model, unverified) in _DOCUMENTED):
+        raise ConfigError("--docs is for the bundled study: --model clean --unverified, or no option that changes it")
+    if docs is not None:
+        parts_of(docs / "study-eurosat.md", _DOCUMENTED[model, unverified][1])
     if (root is None) != (checkpoint is None):
         raise ConfigError("--root and --checkpoint go together: give EuroSAT's folder and the classifier's file")
     if config is not None and root is not None:
@@ -63,6 +77,7 @@ def eurosat(
     from dnd_core.config import DescribeConfig, VerificationConfig
     from dnd_core.progress import ProgressReport
     from geoaudit.studies import classifiers
+    from geoaudit.studies.documents import write_document
     from geoaudit.studies.eurosat import Options, run_eurosat
     from geoaudit.studies.reporting import last_line
 
@@ -84,6 +99,9 @@ def eurosat(
     options = Options(named, words, draws, keep_weights)
     with ProgressReport(quiet) as progress:
         summary = run_eurosat(found, out, settings, options, resume=resume, progress=progress)
+    if docs is not None:
+        command, mark, pictures, deeper = _DOCUMENTED[model, unverified]
+        write_document(out, docs, "study-eurosat", command, mark=mark, pictures=pictures, deeper=deeper)
     print((out / "study.md").read_text(encoding="utf-8"))  # noqa: T201
     print(last_line(summary))  # noqa: T201
 
@@ -98,6 +116,7 @@ def tile2vec(
     unverified: bool = False,
     seed: int = 0,
     resume: bool = False,
+    docs: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Group the units of a Tile2Vec network by concept, prune the ungrouped and classify with what is left (section 5).
@@ -115,8 +134,21 @@ def tile2vec(
         unverified: count every label, as the paper did, without holding it against held-out images.
         seed: decides every random draw.
         resume: go on with the run in ``out``; recompute only what changed.
+        docs: documentation folder of a checkout whose study-tile2vec.md gets the tables and pictures.
         quiet: no progress.
     """
+    if docs is not None and (weights, config, draws, splits, trees, unverified, seed) != (
+        None,
+        None,
+        20,
+        3,
+        50,
+        False,
+        0,
+    ):
+        raise ConfigError("--docs is for the bundled study: leave out the options that change it")
+    if docs is not None:
+        parts_of(docs / "study-tile2vec.md", "study")
     if config is not None and weights is not None:
         raise ConfigError("--config names its own weights: leave --weights out")
 
@@ -125,6 +157,7 @@ def tile2vec(
     from dnd_core.config import DescribeConfig, VerificationConfig
     from dnd_core.progress import ProgressReport
     from geoaudit.studies import embedders
+    from geoaudit.studies.documents import write_document
     from geoaudit.studies.reporting import last_line
     from geoaudit.studies.tile2vec import Options, run_tile2vec
 
@@ -140,6 +173,8 @@ def tile2vec(
         found = embedders.bundled_embedder(settings, weights)
     with ProgressReport(quiet) as progress:
         summary = run_tile2vec(found, out, settings, options, resume=resume, progress=progress)
+    if docs is not None:
+        write_document(out, docs, "study-tile2vec", "geoaudit study tile2vec", pictures=("groups", "forests"))
     print((out / "study.md").read_text(encoding="utf-8"))  # noqa: T201
     print(last_line(summary))  # noqa: T201
 
