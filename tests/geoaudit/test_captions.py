@@ -231,6 +231,17 @@ def test_a_frame_is_dark_and_so_is_a_little_of_a_tile() -> None:
     assert "dark areas over a third of the tile" in say(tile("water", "sand", "sand", "sand"))
 
 
+def test_smooth_is_said_from_four_tenths_on() -> None:
+    rng = np.random.default_rng(0)
+    for lines, said in ((20, True), (8, False)):
+        ground = tile("sand")
+        ground[:, :, lines:] *= 1 + 0.2 * rng.standard_normal((1, 13, SIZE - lines, SIZE)).astype(np.float32)
+        ground[:, :, :lines] = ground[:, :, :lines].mean(axis=(2, 3), keepdims=True)
+        (words,) = SatelliteCaptioner(limit=30).caption(as_images(ground, SENTINEL2))
+        assert ("smooth texture" in words) is said
+        assert "rough texture" in words
+
+
 def test_bright_dry_ground_under_haze_is_no_cloud() -> None:
     for seed in range(5):
         hazy = paint("haze", tile("bare soil", seed=seed) * np.float32(1.3), SENTINEL2, 0.6, seed)

@@ -160,6 +160,7 @@ def test_a_finished_cell_is_found_again_and_another_one_is_not(tmp_path):
         again = tmp_path / "again.json"
         bench_labels._save(again, "key", found)
         assert again.read_bytes() == file.read_bytes()
+        assert (dict(found.ceilings), dict(found.firing)) == (dict(cell.ceilings), dict(cell.firing))
     assert summary(
         Bench(
             bench.plan,
