@@ -184,8 +184,7 @@ def _network_cell(
         case.name, seen.scores, seen.examples, rates.ceiling, fit.sanity, fit.outputs, (), fit.limits, seen.ungraded,
         rates.galleries, rates.ceilings, rates.firing,
     )  # fmt: skip
-    _save(file, key, cell)
-    return cell
+    return _finished(file, key, cell)
 
 
 def _analytic_cell(
@@ -203,8 +202,7 @@ def _analytic_cell(
     said = label_units(case, out / "runs", captioner, encoder, progress=progress)
     found = judge_units(case, said, units)
     cell = Cell(case.name, {}, {}, float("nan"), sanity_of(case, said, units), {}, tuple(found))
-    _save(file, key, cell)
-    return cell
+    return _finished(file, key, cell)
 
 
 def _cell_file(out: Path, case: Any, captioner: Any, encoder: Any, inputs: Any) -> tuple[Path, str]:
@@ -221,6 +219,15 @@ def _cell_file(out: Path, case: Any, captioner: Any, encoder: Any, inputs: Any) 
     backends = [captioner.fingerprint, encoder.fingerprint, Keyphrases(encoder).fingerprint]
     key = fingerprint([_VERSION, parts, case.layers, backends, describing.VERSIONS, sources, inputs])
     return out / "cells" / f"{case.name}.json", key
+
+
+def _finished(file: Path, key: str, cell: Cell) -> Cell:
+    """Keep a cell, and go on with what is kept: a bench that was killed writes the same bytes as one that was not."""
+    _save(file, key, cell)
+    kept = _load(file, key)
+    if kept is None:
+        raise StoreError(f"{file} was changed by another run while this one wrote it: give each a folder of its own")
+    return kept
 
 
 def _save(file: Path, key: str, cell: Cell) -> None:

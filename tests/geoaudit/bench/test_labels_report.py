@@ -149,6 +149,16 @@ def test_the_document_keeps_the_text_around_its_tables(tmp_path):
     assert (docs / "images" / "bench-labels-fit.png").is_file()
 
 
+def test_a_bench_in_one_go_writes_what_a_killed_one_writes(tmp_path):
+    bench = small_bench()
+    fresh = [bench_labels._finished(tmp_path / "cells" / f"{cell.name}.json", "key", cell) for cell in bench.cells]
+    kept = [bench_labels._load(tmp_path / "cells" / f"{cell.name}.json", "key") for cell in bench.cells]
+    for name, cells in (("fresh", fresh), ("kept", kept)):
+        write_results(Bench(bench.plan, tuple(cells), bench.methods), tmp_path / name)
+    for name in ("scores.csv", "units.csv", "analytic.csv"):
+        assert (tmp_path / "fresh" / name).read_bytes() == (tmp_path / "kept" / name).read_bytes()
+
+
 def test_a_finished_cell_is_found_again_and_another_one_is_not(tmp_path):
     bench = small_bench()
     for cell in bench.cells:
