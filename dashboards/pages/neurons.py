@@ -180,10 +180,11 @@ def _unit(results: Results, unit: Unit) -> None:
 def _verified(unit: Unit) -> None:
     figures = unit.figures
     null, rate = figures.get("threshold"), figures.get("activation_rate")
+    fires = f"{figure(100 * rate, 0)} %" if rate is not None else "\u2013"
     facts([
         (figure(figures.get("r")), "fit (r) on held-out tiles", f"chance reaches {figure(null)}" if null is not None else ""),
         (figure(figures.get("auprc")), "average precision", "for its strongest 5 % of tiles"),
-        (f"{figure(100 * rate, 0)} %" if rate is not None else "\u2013", "fires on concept images", ""),
+        (fires, "fires on concept images", "as on its strongest 1 % of tiles"),
         (chance(figures.get("q")), "chance of a false label (q)", f"p {chance(figures.get('p'))}"),
         (figure(figures.get("stability")), "stability", "share of resamples that agree"),
     ])  # fmt: skip

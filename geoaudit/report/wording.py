@@ -167,6 +167,7 @@ ENGLISH: dict[str, str] = {
     "neuron.fit": "fit",
     "neuron.fit.of": "fit {r}, chance {threshold}",
     "neuron.rate": "fires on concept",
+    "neuron.rate.means": "share of images of the concept on which it fires as it does on its strongest 1 % of tiles",
     "neuron.more": "Alternatives and evidence",
     "neuron.candidates": "Labels considered, best first",
     "neuron.seen": "The captioner said of its first tiles",

@@ -165,6 +165,9 @@ def test_a_neurons_page_shows_its_evidence(sound_run, shown):
     text = words(open_page("neurons", unit="layer4/5"))
     assert f"layer4/5: {unit.label}" in text
     assert unit.reason in text
+    # What firing means stands beside the share: a unit that follows its label well may still reach it seldom.
+    assert f"{100 * unit.figures['activation_rate']:.0f} %" in text
+    assert "as on its strongest 1 % of tiles" in text
     assert text.count("/layers/image/") == len(unit.top_images)
     assert text.count("/layers/concept/") == 3
     boxed = sum(view.box is not None for view in unit.top_images)

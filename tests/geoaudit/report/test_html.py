@@ -55,6 +55,11 @@ def test_the_page_says_what_was_found_and_how_sure_it_is(pages, finished):
         assert words in read.text, words
     for unit in finished.unit_ids:
         assert f"unit-{str(unit).replace('/', '-')}" in read.ids
+    assert any(
+        "fires as it does on its strongest 1 % of tiles" in value
+        for _, name, value in read.attributes
+        if name == "title"
+    )
     assert "finding-F001" in read.ids
     assert len(read.ids) == len(set(read.ids))
 
