@@ -137,15 +137,8 @@ def tile2vec(
         docs: documentation folder of a checkout whose study-tile2vec.md gets the tables and pictures.
         quiet: no progress.
     """
-    if docs is not None and (weights, config, draws, splits, trees, unverified, seed) != (
-        None,
-        None,
-        20,
-        3,
-        50,
-        False,
-        0,
-    ):
+    changed = weights or config or unverified or seed or (draws, splits, trees) != (20, 3, 50)
+    if docs is not None and changed:
         raise ConfigError("--docs is for the bundled study: leave out the options that change it")
     if docs is not None:
         parts_of(docs / "study-tile2vec.md", "study")

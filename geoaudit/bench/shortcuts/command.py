@@ -28,7 +28,7 @@ def shortcuts(
         half: evaluation, or the networks that thresholds were chosen on.
         quick: one seed of one strength; minutes instead of hours.
         jobs: networks at a time, each in a process and on a core of its own; the figures are the same whatever their number.
-        docs: folder whose bench-shortcuts.md and .csv are written anew.
+        docs: documentation folder of a checkout whose bench-shortcuts.md gets the tables, with the rows beside it.
         quiet: no progress.
     """
     import json
@@ -37,12 +37,15 @@ def shortcuts(
     from dnd_core.progress import ProgressReport
     from geoaudit.bench.shortcuts.running import run_bench
     from geoaudit.bench.shortcuts.summary import summarise
-    from geoaudit.bench.shortcuts.tables import markdown, write_csv, write_docs
+    from geoaudit.bench.shortcuts.tables import MARKS, PAGE, markdown, write_csv, write_docs
+    from geoaudit.marks import parts_of
 
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {seeds}")
     if jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, got {jobs}")
+    if docs is not None:
+        parts_of(docs / f"{PAGE}.md", MARKS)
     seeds = 1 if quick else seeds
     with ProgressReport(quiet) as progress:
         rows = run_bench(out, seeds, half, quick, progress, jobs)

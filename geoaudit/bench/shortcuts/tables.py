@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from dnd_core.store import write_atomic
 from geoaudit.bench.shortcuts.comparators import COMPARATORS
 from geoaudit.bench.shortcuts.metrics import Figure
 from geoaudit.bench.shortcuts.summary import Method, Summary
+from geoaudit.marks import put_between
 
-__all__ = ["COLUMNS", "markdown", "write_csv", "write_docs"]
+__all__ = ["COLUMNS", "MARKS", "PAGE", "markdown", "write_csv", "write_docs"]
 
 COLUMNS = (
     "name", "half", "pool", "family", "strength", "target", "seed", "valid_accuracy", "valid_reliance", "valid_worst",
     "valid_worst_family", "learned", "quiet", "score", "tripped", "rank", "class_rank", "precision", "shuffled",
     *(f"{name} {part}" for name in COMPARATORS for part in ("score", "rank")), "repair", "findings",
 )  # fmt: skip
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+PAGE, MARKS = "bench-shortcuts", "bench"
+"""Page of the documentation that the tables stand on, and the name of the marks they stand between."""
 
 
 def _figure(figure: Figure, digits: int = 2) -> str:
@@ -96,7 +99,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([_cell(row.get(column)) for column in COLUMNS])
-    _write(path, text.getvalue())
+    write_atomic(path, text.getvalue())
 
 
 def _cell(value: Any) -> Any:
@@ -108,20 +111,13 @@ def _cell(value: Any) -> Any:
 
 
 def write_docs(folder: Path, rows: Sequence[Mapping[str, Any]], found: Summary, command: str) -> list[Path]:
-    """Put the tables between the marks of ``bench-shortcuts.md`` (made anew where it is missing) and the rows beside it."""
-    page, table = folder / "bench-shortcuts.md", folder / "bench-shortcuts.csv"
-    text = page.read_text("utf-8") if page.is_file() else f"# The bench of planted shortcuts\n\n{BEGIN}\n{END}\n"
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
+    """Put the tables between the marks of the bench's page, and the rows beside it.
+
+    Raises:
+        StoreError: the page is not there or lacks the marks.
+    """
+    page, table = folder / f"{PAGE}.md", folder / f"{PAGE}.csv"
     used = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "scikit-learn"))
-    body = f"{BEGIN}\n\n    {command}\n\nMeasured with {used}.\n\n{markdown(found)}\n\n{END}"
-    _write(page, f"{head}{body}{tail}")
+    put_between(page, MARKS, f"\n    {command}\n\nMeasured with {used}.\n\n{markdown(found)}\n")
     write_csv(table, rows)
     return [page, table]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.writing")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -170,7 +170,7 @@ def test_a_bench_without_positives_is_said_in_dashes():
 
 def test_docs_keep_the_words_around_the_tables(tmp_path):
     page = tmp_path / "bench-shortcuts.md"
-    page.write_text("# Before\n\n<!-- measured -->\nold\n<!-- /measured -->\n\nAfter.\n", encoding="utf-8")
+    page.write_text("# Before\n\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n\nAfter.\n", encoding="utf-8")
     found = summarise(ROWS)
     write_docs(tmp_path, ROWS, found, "geoaudit bench shortcuts --seeds 5")
     first = page.read_text("utf-8")

@@ -67,6 +67,7 @@ def test_a_page_without_its_marks_is_refused_and_left_alone(tmp_path) -> None:
         ["study", "eurosat"],
         ["study", "eurosat", "--model", "clean", "--unverified", "true"],
         ["bench", "labels"],
+        ["bench", "shortcuts"],
     ],
 )
 def test_a_folder_without_the_page_is_refused_before_the_long_job(words, tmp_path, capsys) -> None:
